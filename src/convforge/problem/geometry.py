@@ -1,0 +1,83 @@
+"""One spatial axis, and the class of memory of one operand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convforge.problem.words import DType, Order, PadMode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One spatial axis. ``size`` is the extent of the fprop input in every direction.
+
+    Keeping the input's extent (and not the output's) means that dgrad, and with it transposed
+    convolution, needs no ``output_padding``.
+    """
+
+    size: int
+    filter: int
+    stride: int = 1
+    dilation: int = 1
+    pad_lo: int = 0
+    pad_hi: int = 0
+    pad_mode: PadMode = PadMode.ZEROS
+
+    @property
+    def extent(self) -> int:
+        """Input elements that one dilated filter spans."""
+        return self.dilation * (self.filter - 1) + 1
+
+    @property
+    def padded(self) -> int:
+        """Input extent with its padding."""
+        return self.size + self.pad_lo + self.pad_hi
+
+    @property
+    def out(self) -> int:
+        """Output extent: ``floor((padded - extent) / stride) + 1``."""
+        return (self.padded - self.extent) // self.stride + 1
+
+    def check(self, name: str) -> None:
+        """Raise ``ValueError`` unless this axis describes at least one output element."""
+        for field, least in (("filter", 1), ("stride", 1), ("dilation", 1), ("size", 0)):
+            value = getattr(self, field)
+            if value < least:
+                raise ValueError(f"{field} of axis {name} is {value}; it must be at least {least}")
+        if self.pad_lo < 0 or self.pad_hi < 0:
+            raise ValueError(
+                f"padding of axis {name} is ({self.pad_lo}, {self.pad_hi}); it must not be "
+                "negative: slice the input instead"
+            )
+        if self.padded < self.extent:
+            raise ValueError(
+                f"the filter is larger than the padded input on axis {name}: it spans "
+                f"{self.extent} (filter {self.filter}, dilation {self.dilation}), the input has "
+                f"{self.padded} ({self.size} + padding {self.pad_lo} + {self.pad_hi})"
+            )
+        widest = max(self.pad_lo, self.pad_hi)
+        if self.pad_mode is PadMode.REFLECT and widest >= max(self.size, 1):
+            raise ValueError(
+                f"reflect padding {widest} on axis {name} must be smaller than its size {self.size}"
+            )
+        if self.pad_mode is PadMode.REPLICATE and widest and not self.size:
+            raise ValueError(
+                f"replicate padding {widest} on axis {name} has no element to repeat: its size is 0"
+            )
+        if self.pad_mode is PadMode.CIRCULAR and widest > self.size:
+            raise ValueError(
+                f"circular padding {widest} on axis {name} must not exceed its size {self.size}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operand:
+    """Class of memory of one array; pointers arrive at launch.
+
+    Arrays are dense in ``order``. A kernel may assume ``align`` bytes of alignment; 0 promises
+    no more than the element's own.
+    """
+
+    dtype: DType = DType.F32
+    order: Order = Order.CHANNELS_FIRST
+    align: int = 0
