@@ -1,0 +1,1 @@
+"""Machinery without mathematics: threads and fork, JIT cache, launch, memory, machine facts."""

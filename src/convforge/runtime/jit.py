@@ -1,0 +1,114 @@
+"""Compile serial kernels once per configuration and keep them on disk.
+
+A kernel is an ordinary njit function of ``(config, constants, pointers, worker, workers)``: a
+singleton whose Numba *type* carries the configuration, then four int64. Configuration in a type,
+unlike a factory's closure, lets the disk cache hit. The stamp of the cache is a hash of every
+file of the kernel's room, because Numba does not see a change in another file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import pickle
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import types
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+from convforge.contract import KernelRef
+from convforge.runtime.paths import cache_dir
+
+SLOTS = (types.intp, types.intp, types.intp, types.intp)
+_compile_lock = threading.RLock()
+
+
+@cache
+def _stamp(folder: Path) -> str:
+    """Hash of all sources of a room."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+class _Locator(_CacheLocator):  # type: ignore[misc]  # Numba ships no types
+    """Put compiled code under :func:`cache_dir`, one folder per stamp of the sources."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        source = Path(inspect.getfile(function)).resolve()
+        self._stamp = _stamp(source.parent) + _stamp(Path(__file__).resolve().parent)
+        self._line = function.__code__.co_firstlineno
+        self._folder = (
+            cache_dir() / "jit" / hashlib.blake2b(self._stamp.encode(), digest_size=8).hexdigest()
+        )
+        self._py_file = str(source)
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator:
+        return cls(py_func)
+
+
+class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_Locator,)
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    """Numba's cache that takes a damaged file for a missing one and compiles again."""
+
+    _impl_class = _CacheImpl
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except (OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            self.disable()
+
+
+def cached(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """``numba.njit`` with these options and the room-stamped disk cache."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        if not numba.config.DISABLE_JIT:
+            dispatcher._cache = _KernelCache(function)
+        return dispatcher
+
+    return decorate
+
+
+kernel = cached()
+"""Decorator of kernels and of the device functions they call."""
+
+
+@cache
+def address_of(ref: KernelRef) -> int:
+    """Entry point, in the C calling convention, of a kernel compiled for its configuration."""
+    signature = (numba.typeof(ref.config), *SLOTS)
+    with _compile_lock:
+        ref.function.compile(signature)
+        compiled = ref.function.overloads[signature]
+        address: int = compiled.library.get_pointer_to_function(
+            compiled.fndesc.llvm_cfunc_wrapper_name
+        )
+    return address
