@@ -1,0 +1,64 @@
+"""Rank the algorithms that can run a problem, by readable rules over their own cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from convforge.contract import Algorithm, Config, Machine, Program
+from convforge.problem import ConvProblem, Problem
+from convforge.runtime.machine import NOMINAL
+
+LAUNCH_MS = 0.0015
+"""A parallel launch; `pytest bench/test_overhead.py` prints it."""
+REFERENCE_SLOWDOWN = 50.0
+"""NumPy in a wide type against a compiled kernel: it is chosen only where nothing else runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An algorithm that can run the problem, with what the model expects of it."""
+
+    algorithm: Algorithm
+    config: Config
+    program: Program
+    time_ms: float
+    why: str
+
+
+def predict_ms(program: Program, machine: Machine) -> tuple[float, str]:
+    """Expected time of a program and the part that dominates it.
+
+    Every step is bound by its flops or by its bytes, whichever takes longer; packing weights
+    counts, because in a network they come from memory on every call unless they are prepared.
+    """
+    total, parts = 0.0, []
+    for step in program.steps:
+        workers = min(machine.threads, max(step.tasks, 1))
+        compute = step.cost.flops / (NOMINAL.gflops(machine) * workers) / 1e6
+        memory = step.cost.bytes / NOMINAL.gbytes(workers) / 1e6
+        total += max(compute, memory) + LAUNCH_MS
+        bound = "flops" if compute >= memory else "bytes"
+        parts.append((max(compute, memory), f"{step.name} bound by {bound}"))
+    return total, max(parts)[1] if parts else "nothing to do"
+
+
+def rank(
+    problem: Problem,
+    candidates: Iterable[tuple[Algorithm, Config]],
+    machine: Machine,
+) -> list[Candidate]:
+    """Candidates, best first."""
+    ranked = []
+    for algorithm, config in candidates:
+        program = algorithm.program(problem, config, machine)
+        time_ms, why = predict_ms(program, machine)
+        weights = algorithm.weight_format(problem, config)
+        if weights is not None and isinstance(problem, ConvProblem):
+            time_ms += predict_ms(weights.pack, machine)[0]
+        if algorithm.name.endswith(".reference"):
+            time_ms, why = time_ms * REFERENCE_SLOWDOWN + 0.1, "NumPy in a wide type"
+        ranked.append(
+            Candidate(algorithm=algorithm, config=config, program=program, time_ms=time_ms, why=why)
+        )
+    return sorted(ranked, key=lambda candidate: candidate.time_ms)

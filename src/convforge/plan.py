@@ -1,0 +1,428 @@
+"""From a problem to something that runs: choose an algorithm once, call it many times."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from convforge import registry
+from convforge.contract import (
+    Algorithm,
+    Config,
+    Machine,
+    Program,
+    Rejected,
+    Tolerance,
+    UnsupportedProblem,
+    WeightFormat,
+)
+from convforge.executor import Executable, prepend
+from convforge.heuristics import Candidate, rank
+from convforge.policy import Policy
+from convforge.problem import ConvProblem, Direction, DType, PoolKind, Problem, parse
+from convforge.runtime import machine as machines
+from convforge.runtime import threads
+from convforge.runtime.memory import aligned_empty, array_address
+
+__all__ = ["Explanation", "Plan", "Policy", "PreparedWeights", "numpy_dtype", "plan"]
+
+_DTYPES = {
+    dtype: np.dtype(ml_dtypes.bfloat16 if dtype is DType.BF16 else dtype.numpy_name)
+    for dtype in DType
+}
+
+
+def numpy_dtype(dtype: DType) -> np.dtype[Any]:
+    """NumPy's object for one of our element types."""
+    return _DTYPES[dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedWeights:
+    """Weights in the layout an algorithm reads; any plan with the same format takes them.
+
+    Attributes:
+        format: Identity of the layout. data: The bytes.
+    """
+
+    format: str
+    data: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return int(self.data.nbytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a plan runs what it runs; ``str()`` is a table.
+
+    Attributes:
+        problem: The problem. chosen: Full name of the algorithm that runs.
+        candidates: Every algorithm that can run it, best first.
+        rejected: Names and reasons of the others.
+        workspace_bytes: Scratch memory of a call with prepared weights.
+    """
+
+    problem: Problem
+    chosen: str
+    candidates: tuple[Candidate, ...]
+    rejected: tuple[tuple[str, Rejected], ...]
+    workspace_bytes: int
+
+    def __str__(self) -> str:
+        width = max(len(n) for n in [*(c.algorithm.name for c in self.candidates), "algorithm"])
+        width = max([width, *(len(name) for name, _ in self.rejected)])
+        lines = [f"{self.problem}", f"  {'algorithm':<{width}}  predicted_ms  why"]
+        for candidate in self.candidates:
+            mark = "*" if candidate.algorithm.name == self.chosen else " "
+            lines.append(
+                f"{mark} {candidate.algorithm.name:<{width}}  {candidate.time_ms:12.4f}  "
+                f"{candidate.why}"
+            )
+        for name, reason in self.rejected:
+            lines.append(f"  {name:<{width}}  {'refused':>12}  {reason}")
+        lines.append(f"workspace {self.workspace_bytes} bytes; * runs")
+        return "\n".join(lines)
+
+
+class Plan:
+    """One problem, one algorithm, ready to run. Immutable and thread-safe.
+
+    Pickles as its problem, policy and choice, and rebuilds where it is loaded.
+
+    Attributes:
+        problem: What it computes. policy: What was allowed.
+        algorithm: Full name of the choice. config: Its configuration.
+        program: Its launches. tolerance: The error it promises to stay within.
+        weight_format: Layout of prepared weights, None where plain ones are read in place.
+    """
+
+    def __init__(self, problem: Problem, policy: Policy, choice: Algorithm, config: Config) -> None:
+        self.problem = problem
+        self.policy = policy
+        self._machine = _machine(policy)
+        self._choice = choice
+        self.algorithm = choice.name
+        self.tolerance: Tolerance = choice.tolerance
+        self.config = config
+        self.program: Program = choice.program(problem, config, self._machine)
+        self.weight_format: WeightFormat | None = choice.weight_format(problem, config)
+        self._inputs, self._output = _operands(problem)
+        shapes, dtypes = _shapes_and_dtypes(problem)
+        self._checks = tuple((name, shapes[name], dtypes[name]) for name in self._inputs)
+        self._out_shape, self._out_dtype = shapes[self._output], dtypes[self._output]
+        self._extras = tuple(
+            (op.value, shapes[op.value], dtypes[op.value])
+            for op in getattr(problem, "post", ())
+            if op.reads_operand
+        )
+        self._has_indices = getattr(problem, "indices", False) and self._output == "y"
+        self._on_host = not isinstance(self.program.steps[0].kernel.function, _jitted_type())
+        self._names = [
+            *self._inputs,
+            self._output,
+            *(name for name, _, _ in self._extras),
+            *(["indices"] if self._has_indices else []),
+        ]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.problem, self.policy, self.algorithm, self.config)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.problem} by {self.algorithm}>"
+
+    @cached_property
+    def _plain(self) -> Executable:
+        """Takes plain weights: prepares them in the workspace first, where the choice wants it."""
+        if self.weight_format is None:
+            return Executable(self.program, self._names, self._machine)
+        whole = prepend(self.weight_format.pack, self.program, "packed", self.weight_format.nbytes)
+        return Executable(whole, self._names, self._machine)
+
+    @cached_property
+    def _prepared(self) -> Executable:
+        """Takes prepared weights."""
+        names = ["packed" if name == "w" else name for name in self._names]
+        return Executable(self.program, names, self._machine)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Exact scratch memory of a call, prepared weights given where there is such a format."""
+        if self._on_host:
+            return 0
+        run = self._plain if self.weight_format is None else self._prepared
+        return run.workspace_bytes
+
+    def prepare(self, w: np.ndarray) -> PreparedWeights:
+        """Bring weights into this plan's layout once, for many calls.
+
+        Args:
+            w: Plain weights, shape ``problem.w_shape``.
+
+        Returns:
+            A copy, in whatever layout the algorithm reads best; later writes to ``w`` do not
+            reach it.
+
+        Raises:
+            ValueError, TypeError: Not weights of this problem, or a problem without weights.
+        """
+        if "w" not in self._inputs:
+            raise ValueError(f"{self.problem} reads no weights")
+        name, shape, dtype = next(check for check in self._checks if check[0] == "w")
+        _require(self.problem, name, w, shape, dtype)
+        if self.weight_format is None:
+            return PreparedWeights(f"plain:{self.problem.w.order}", w.copy())  # type: ignore[union-attr]
+        data = aligned_empty(self.weight_format.nbytes)
+        packer = Executable(self.weight_format.pack, ["w", "packed"], self._machine)
+        packer.run([array_address(w), array_address(data)])
+        return PreparedWeights(self.weight_format.id, data)
+
+    def __call__(
+        self,
+        *arrays: Any,
+        bias: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+        out: np.ndarray | None = None,
+    ) -> Any:
+        """Run.
+
+        Args:
+            arrays: C-contiguous, aligned NumPy arrays in the problem's memory order. Convolution:
+                fprop ``(x, w)``, dgrad ``(dy, w)``, wgrad ``(x, dy)``, where ``w`` may be
+                :class:`PreparedWeights`. Pooling: fprop ``(x,)``, dgrad ``(dy,)`` or, for max,
+                ``(dy, indices)``.
+            bias: Shape ``(K,)``, ``(C,)`` in dgrad; given exactly if the problem has it.
+            residual: Of the output's shape; given exactly if the problem has it.
+            out: Where to write; must not overlap an input.
+
+        Returns:
+            The output, or ``(y, indices)``.
+
+        Raises:
+            ValueError, TypeError: An array that is not the problem's; nothing is written.
+        """
+        if len(arrays) != len(self._checks):
+            wanted = ", ".join(self._inputs)
+            raise TypeError(f"{self.problem} takes {wanted}; got {len(arrays)} arrays")
+        prepared = False
+        addresses = []
+        for array, (name, shape, dtype) in zip(arrays, self._checks, strict=True):
+            if name == "w" and type(array) is PreparedWeights:
+                self._require_format(array)
+                array, prepared = array.data, self.weight_format is not None
+            elif (
+                type(array) is not np.ndarray
+                or array.shape != shape
+                or array.dtype is not dtype
+                or not (array.flags.c_contiguous and array.flags.aligned)
+            ):
+                _require(self.problem, name, array, shape, dtype)
+            addresses.append(array_address(array))
+        if out is None:
+            if getattr(self.problem, "accumulate", False):
+                raise ValueError(f"{self.problem} adds to its output: out must be given")
+            out = np.empty(self._out_shape, self._out_dtype)
+        else:
+            _require(self.problem, "out", out, self._out_shape, self._out_dtype)
+            _require_writable(self.problem, out, (*arrays, residual))
+        addresses.append(array_address(out))
+        if self._extras or bias is not None or residual is not None:
+            addresses += self._extra_addresses({"bias": bias, "residual": residual})
+        if self._on_host:
+            return self._run_on_host(arrays, bias, residual, out)
+        if self._has_indices:
+            indices = np.empty(self._out_shape, np.int64)
+            addresses.append(array_address(indices))
+        (self._prepared if prepared else self._plain).run(addresses)
+        return (out, indices) if self._has_indices else out
+
+    def _extra_addresses(self, given: dict[str, np.ndarray | None]) -> list[int]:
+        wanted = {name for name, _, _ in self._extras}
+        for name, array in given.items():
+            if array is not None and name not in wanted:
+                raise ValueError(f"{self.problem} takes no {name}; one of {array.shape} came")
+        found = []
+        for name, shape, dtype in self._extras:
+            array = given[name]
+            if array is None:
+                raise ValueError(f"{self.problem} needs {name} of shape {shape}; none came")
+            _require(self.problem, name, array, shape, dtype)
+            found.append(array_address(array))
+        return found
+
+    def _require_format(self, weights: PreparedWeights) -> None:
+        own = self.weight_format
+        wanted = own.id if own else f"plain:{self.problem.w.order}"  # type: ignore[union-attr]
+        if weights.format != wanted:
+            raise ValueError(
+                f"prepared weights have the format {weights.format!r}, but {self.algorithm} reads "
+                f"{wanted!r} for {self.problem}: prepare them with this plan"
+            )
+
+    def _run_on_host(
+        self,
+        arrays: tuple[Any, ...],
+        bias: np.ndarray | None,
+        residual: np.ndarray | None,
+        out: np.ndarray,
+    ) -> Any:
+        plain = [a.data if type(a) is PreparedWeights else a for a in arrays]
+        given = dict(zip(self._inputs, plain, strict=True))
+        given |= {"bias": bias, "residual": residual, self._output: out}
+        if self._has_indices:
+            given["indices"] = np.empty(self._out_shape, np.int64)
+        for step in self.program.steps:
+            step.kernel.function(self.problem, given)
+        return (out, given["indices"]) if self._has_indices else out
+
+    def explain(self) -> Explanation:
+        """Every candidate with its predicted time, every refusal in words, and the choice."""
+        ranked, rejected = _candidates(self.problem, self.policy)
+        return Explanation(
+            problem=self.problem,
+            chosen=self.algorithm,
+            candidates=tuple(ranked),
+            rejected=tuple(rejected),
+            workspace_bytes=self.workspace_bytes,
+        )
+
+
+_plans: dict[tuple[Problem, Policy, int], Plan] = {}
+_plans_lock = threading.Lock()
+_DEFAULT = Policy()
+
+
+def plan(problem: Problem | str, policy: Policy | None = None) -> Plan:
+    """The best plan for a problem within a policy; made once and kept.
+
+    Args:
+        problem: A problem or its spelling, such as ``"fprop:f32:nhwc:n1c64h56w56_k64r3s3_p1x1"``.
+        policy: Limits; the default allows every algorithm within its stated tolerance.
+
+    Raises:
+        UnsupportedProblem: No algorithm, or not the named one, can run it; lists every reason.
+        ValueError: The spelling cannot be read, or the algorithm's name is unknown.
+    """
+    if isinstance(problem, str):
+        problem = parse(problem)
+    policy = policy or _DEFAULT
+    key = (problem, policy, policy.threads or threads.get_num_threads())
+    found = _plans.get(key)
+    if found is None:
+        ranked, rejected = _candidates(problem, policy)
+        if not ranked:
+            reasons = "; ".join(f"{name} ({reason})" for name, reason in rejected)
+            raise UnsupportedProblem(f"no algorithm for {problem}: {reasons}")
+        found = Plan(problem, policy, ranked[0].algorithm, ranked[0].config)
+        with _plans_lock:
+            found = _plans.setdefault(key, found)
+    return found
+
+
+def _candidates(
+    problem: Problem, policy: Policy
+) -> tuple[list[Candidate], list[tuple[str, Rejected]]]:
+    machine = _machine(policy)
+    named = registry.find(policy.algorithm) if policy.algorithm else registry.algorithms("cpu")
+    able, rejected = [], []
+    for algorithm in registry.algorithms("cpu"):
+        refusal: Rejected | None = None
+        if algorithm not in named:
+            refusal = Rejected(f"algorithm={policy.algorithm!r} was asked for")
+        refusal = refusal or policy.allows(algorithm) or algorithm.supports(problem, machine)
+        config = None
+        if refusal is None:
+            options = iter(algorithm.configs(problem, machine, policy.workspace_limit))
+            config = next(options, _NONE)
+            if config is _NONE:
+                refusal = Rejected(
+                    f"every configuration needs more than workspace_limit="
+                    f"{policy.workspace_limit} bytes"
+                )
+        if refusal is None:
+            able.append((algorithm, config))
+        else:
+            rejected.append((algorithm.name, refusal))
+    return rank(problem, able, machine), rejected
+
+
+_NONE = object()
+
+
+def _rebuild(problem: Problem, policy: Policy, algorithm: str, config: Config) -> Plan:
+    return Plan(problem, policy, registry.find(algorithm)[0], config)
+
+
+def _machine(policy: Policy) -> Machine:
+    return machines.cpu(policy.threads)
+
+
+def _jitted_type() -> type:
+    from numba.core.dispatcher import Dispatcher
+
+    return Dispatcher  # type: ignore[no-any-return]
+
+
+def _operands(problem: Problem) -> tuple[tuple[str, ...], str]:
+    """Names of the inputs, and of the output."""
+    if isinstance(problem, ConvProblem):
+        return {
+            Direction.FPROP: (("x", "w"), "y"),
+            Direction.DGRAD: (("y", "w"), "x"),
+            Direction.WGRAD: (("x", "y"), "w"),
+        }[problem.direction]
+    if problem.direction is Direction.FPROP:
+        return ("x",), "y"
+    return (("y", "indices") if problem.kind is PoolKind.MAX else ("y",)), "x"
+
+
+def _shapes_and_dtypes(
+    problem: Problem,
+) -> tuple[dict[str, tuple[int, ...]], dict[str, np.dtype[Any]]]:
+    shapes = {"x": problem.x_shape, "y": problem.y_shape}
+    dtypes = {"x": numpy_dtype(problem.x.dtype), "y": numpy_dtype(problem.x.dtype)}
+    if isinstance(problem, ConvProblem):
+        dtypes["y"] = numpy_dtype(problem.y.dtype)
+        shapes["w"], dtypes["w"] = problem.w_shape, numpy_dtype(problem.w.dtype)
+        out = "x" if problem.direction is Direction.DGRAD else "y"
+        shapes["bias"] = (problem.C if out == "x" else problem.K,)
+        shapes["residual"] = shapes[out]
+        dtypes["bias"] = dtypes["residual"] = dtypes[out]
+    else:
+        shapes["indices"], dtypes["indices"] = problem.y_shape, np.dtype(np.int64)
+    return shapes, dtypes
+
+
+def _require(
+    problem: Problem, name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> None:
+    """Raise unless ``array`` is the operand that the problem describes."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is a {type(array).__name__}; wanted a NumPy array ({problem})")
+    if array.dtype != dtype:
+        raise TypeError(f"{name} has dtype {array.dtype}; wanted {dtype} ({problem})")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; wanted {shape} ({problem})")
+    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
+        raise ValueError(
+            f"{name} is not C-contiguous, aligned and in native byte order; pass "
+            f"np.ascontiguousarray({name}) ({problem})"
+        )
+
+
+def _require_writable(problem: Problem, out: np.ndarray, inputs: tuple[Any, ...]) -> None:
+    if not out.flags.writeable:
+        raise ValueError(f"out is read-only ({problem})")
+    for array in inputs:
+        if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
+            raise ValueError(f"out overlaps an input of shape {array.shape} ({problem})")

@@ -1,0 +1,74 @@
+"""What a caller allows: which algorithms, how much error, how much memory, how many threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convforge.contract import Algorithm, Rejected
+
+_GROWTHS = {None: 16.0, "strict": 4.0, "fast": float("inf")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Limits within which the dispatcher chooses. Immutable and hashable.
+
+    Attributes:
+        algorithm: A name or glob of :func:`convforge.algorithms`; never silently replaced.
+        accuracy: None allows every algorithm within its stated tolerance up to 16 units of
+            ``eps * conv(|x|, |w|)``; ``"strict"`` only those that err by at most 4 units at each
+            element; ``"fast"`` all; a number is the largest error in units.
+        deterministic: Only algorithms that repeat their bits from run to run.
+        batch_invariant: Only algorithms whose bits for an image do not depend on the batch.
+        strict_nan: A NaN or infinity reaches only the outputs that its window covers.
+        workspace_limit: Bytes of scratch memory a call may use, prepared weights apart.
+        threads: Threads of a call; None follows :func:`convforge.set_num_threads`.
+        tune: ``"never"`` trusts the cost model.
+
+    Raises:
+        ValueError: An unknown word, or a number out of range.
+    """
+
+    algorithm: str | None = None
+    accuracy: str | float | None = None
+    deterministic: bool = True
+    batch_invariant: bool = False
+    strict_nan: bool = False
+    workspace_limit: int = 1 << 30
+    threads: int | None = None
+    tune: str = "never"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.accuracy, str) and self.accuracy not in _GROWTHS:
+            raise ValueError(
+                f"accuracy is {self.accuracy!r}; wanted None, 'strict', 'fast' or a number of units"
+            )
+        if self.workspace_limit < 0:
+            raise ValueError(f"workspace_limit is {self.workspace_limit} bytes; wanted 0 or more")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; wanted None or at least 1")
+        if self.tune != "never":
+            raise ValueError(f"tune is {self.tune!r}; wanted 'never'")
+
+    @property
+    def largest_growth(self) -> float:
+        """Largest error allowed, in units."""
+        if isinstance(self.accuracy, int | float):
+            return float(self.accuracy)
+        return _GROWTHS[self.accuracy]
+
+    def allows(self, algorithm: Algorithm) -> Rejected | None:
+        """None if the algorithm's promises satisfy this policy, else which one does not."""
+        tolerance, traits = algorithm.tolerance, algorithm.traits
+        if tolerance.growth > self.largest_growth:
+            return Rejected(
+                f"accuracy={self.accuracy!r}: errs by up to {tolerance.growth:g} units, "
+                f"{self.largest_growth:g} allowed"
+            )
+        if tolerance.planewise and (self.accuracy == "strict" or self.strict_nan):
+            return Rejected("mixes pixels: accuracy='strict' and strict_nan exclude it")
+        if self.deterministic and not traits.deterministic:
+            return Rejected("deterministic=True: its bits change from run to run")
+        if self.batch_invariant and not traits.batch_invariant:
+            return Rejected("batch_invariant=True: its bits depend on the batch")
+        return None
