@@ -1,0 +1,1 @@
+"""Every hand-written kernel of convforge, one room a device; nothing else lives here."""

@@ -1,0 +1,1 @@
+"""CPU kernels: Numba, one file an algorithm; files with an underscore are shared parts."""

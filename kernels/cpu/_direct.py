@@ -1,0 +1,216 @@
+"""Fprop and dgrad: source pixels times panels of weights, summed over the taps of a grid."""
+
+from __future__ import annotations
+
+from math import prod
+
+from convforge.contract import (
+    Cost,
+    KernelRef,
+    Machine,
+    Step,
+)
+from convforge.kernels.cpu._gather import (
+    COLUMNS,
+    GRID_BYTES,
+    TAP_BYTES,
+    Gather,
+    clip,
+    grid_view,
+    locate,
+    pack_grid,
+    tap_view,
+)
+from convforge.kernels.cpu._images import Images
+from convforge.kernels.cpu._store import (
+    STORE_BYTES,
+    pack_store,
+    store_rows,
+    store_view,
+)
+from convforge.kernels.cpu._tile import (
+    Tile,
+    accumulate_run,
+    tile_columns,
+    tile_rows,
+    tile_scatter,
+    tile_store,
+    tile_zeros,
+)
+from convforge.kernels.cpu._vector import (
+    itemsize,
+    lanes,
+    load,
+    load_word,
+    store,
+    store_word,
+    vector_bytes,
+)
+from convforge.problem import ConvProblem, Direction
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import kernel
+
+_SET_BYTES = 4096
+"""Rows this far apart share one set of the L1: more of them than ways evict each other."""
+_SKEW_BYTES = 64
+MOST_TASKS_PER_THREAD = 4
+"""Enough pieces that threads end together, few enough that pixels are located rarely."""
+
+DIRECT = Layout(
+    "Direct",
+    "groups blocks batch run tap_panel_bytes panel_bytes group_source_bytes group_channels "
+    "scratch_bytes zero_bytes copies plain",
+)
+_direct = DIRECT.view
+_DIRECT_BYTES = DIRECT.nbytes
+_OPERANDS = Layout("DirectPointers", "source weights output bias residual scratch")
+_operands = _OPERANDS.view
+
+
+@kernel
+def gather_multiply(tile, constants, pointers, worker, workers):
+    """Sum source pixels times panels over the taps of a grid.
+
+    A task is one tile of pixels times a batch of channel blocks whose panels fit the L2: the
+    tile's pointers are found once for the batch, and its pixels stay in L1.
+    """
+    c = _direct(constants)
+    s = store_view(constants + _DIRECT_BYTES)
+    g = grid_view(constants + _DIRECT_BYTES + STORE_BYTES)
+    taps = constants + _DIRECT_BYTES + STORE_BYTES + GRID_BYTES
+    p = _operands(pointers)
+    rows, size = tile_rows(tile), itemsize(tile)
+    width = tile_columns(tile) * lanes(tile)
+    panel_row = width * size
+
+    table = p.scratch + worker * c.scratch_bytes
+    slab = table + 8 * COLUMNS * rows
+    zeros = slab + rows * panel_row
+    for i in range(c.zero_bytes // 8):
+        store_word(zeros + 8 * i, 0)
+
+    tiles = (g.pixels + rows - 1) // rows
+    batches = (c.blocks + c.batch - 1) // c.batch
+    tasks = c.groups * batches * tiles
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        group_batch = task // tiles
+        pixel = (task - group_batch * tiles) * rows
+        group = group_batch // batches
+        first = (group_batch - group * batches) * c.batch
+        count = min(rows, g.pixels - pixel)
+        source = p.source + group * c.group_source_bytes
+        inside = locate(tile, g, source, pixel, count, table)
+        if c.copies:
+            _copy_rows(tile, table, zeros + c.zero_bytes, c.run * size)
+        for block in range(first, min(first + c.batch, c.blocks)):
+            panel = p.weights + (group * c.blocks + block) * c.panel_bytes
+            sums = tile_zeros(tile)
+            for i in range(g.taps):
+                tap = tap_view(taps + i * TAP_BYTES)
+                rows_at, moved = table, tap.source_bytes
+                if not inside:
+                    clip(tile, g, tap, table, zeros)
+                    rows_at, moved = table + 8 * rows, 0
+                b = panel + tap.position * c.tap_panel_bytes
+                sums = accumulate_run(tile, sums, rows_at, moved, b, c.run, size, panel_row)
+            channel = group * c.group_channels + block * width
+            if c.plain and c.group_channels - block * width >= width:
+                tile_scatter(tile, sums, table + 40 * rows, p.output + channel * size, s.row_bytes)
+                continue
+            tile_store(tile, sums, slab, panel_row)
+            store_rows(
+                tile,
+                s,
+                slab,
+                count,
+                min(width, c.group_channels - block * width),
+                table + 40 * rows,
+                p.output + channel * size,
+                p.bias + channel * size,
+                p.residual + channel * size,
+            )
+
+
+@kernel
+def _copy_rows(tile, table, target, nbytes):
+    """Move the rows of a tile next to each other, skewed, and point the table at them."""
+    for i in range(tile_rows(tile)):
+        source = load_word(table + 8 * i)
+        for at in range(0, nbytes, vector_bytes(tile)):
+            store(target + at, load(tile, source + at))
+        store_word(table + 8 * i, target)
+        target += nbytes + _SKEW_BYTES
+
+
+def multiply_step(
+    problem: ConvProblem, gather: Gather, tile: Tile, run: int, io: Images, machine: Machine
+) -> Step:
+    """Launch of :func:`gather_multiply` on one grid."""
+    size = problem.x.dtype.itemsize
+    fprop = problem.direction is Direction.FPROP
+    outputs = problem.group_K if fprop else problem.group_C
+    inputs = problem.group_C if fprop else problem.group_K
+    blocks = -(-outputs // tile.width)
+    panel_row = tile.width * size
+    panel_bytes = problem.taps * inputs * panel_row
+    tiles = -(-gather.pixels // tile.rows)
+    enough = MOST_TASKS_PER_THREAD * machine.threads
+    most = min(
+        machine.l2_bytes // 2 // max(panel_bytes, 1), blocks * tiles * problem.groups // enough
+    )
+    batch = _even_batch(blocks, most)
+    pixel_bytes = inputs * problem.groups * size
+    copies = len(gather.taps) == 1 and run * size >= _SET_BYTES and pixel_bytes % _SET_BYTES == 0
+    constants = (
+        DIRECT.pack(
+            groups=problem.groups,
+            blocks=blocks,
+            batch=batch,
+            run=run,
+            tap_panel_bytes=run * panel_row,
+            panel_bytes=panel_bytes,
+            group_source_bytes=inputs * size,
+            group_channels=outputs,
+            scratch_bytes=scratch_bytes(tile, run, size),
+            zero_bytes=_zero_bytes(run, size),
+            copies=copies,
+            plain=not problem.post and not problem.accumulate,
+        )
+        + pack_store(problem, outputs * problem.groups * size)
+        + pack_grid(gather, pixel_bytes)
+    )
+    multiplied = tiles * tile.rows * blocks * tile.width * problem.groups
+    pixels = gather.pixels * outputs * problem.groups
+    return Step(
+        name="multiply",
+        kernel=KernelRef(gather_multiply, tile),
+        operands=(io.source, "packed", io.output, io.bias, io.residual, "scratch"),
+        constants=constants,
+        tasks=problem.groups * -(-blocks // batch) * tiles,
+        cost=Cost(
+            flops=2 * multiplied * len(gather.taps) * run,
+            bytes=gather.images * prod(gather.source) * inputs * problem.groups * size
+            + problem.groups * blocks * panel_bytes
+            + pixels * size,
+        ),
+    )
+
+
+def _even_batch(blocks: int, most: int) -> int:
+    """Blocks of a batch, at most so many, such that batches are as equal as can be."""
+    most = max(1, min(blocks, most))
+    divisor = max(d for d in range(1, most + 1) if blocks % d == 0)
+    batches = -(-blocks // most)
+    return divisor if 2 * divisor > most else -(-blocks // batches)
+
+
+def _zero_bytes(run: int, size: int) -> int:
+    return -(-run * size // 64) * 64
+
+
+def scratch_bytes(tile: Tile, run: int, size: int) -> int:
+    """Tables, slab and zeros of one worker."""
+    used = 8 * COLUMNS * tile.rows + tile.rows * tile.width * size + _zero_bytes(run, size)
+    if run * size >= _SET_BYTES:
+        used += tile.rows * (run * size + _SKEW_BYTES)
+    return -(-used // 64) * 64

@@ -1,0 +1,123 @@
+"""Whole images from one memory order to another: channels first, channels last, padded."""
+
+from __future__ import annotations
+
+from math import prod
+
+from convforge.contract import Cost, KernelRef, Step
+from convforge.kernels.cpu._block import block_load, block_store, block_transpose
+from convforge.kernels.cpu._vector import (
+    Vector,
+    itemsize,
+    lanes,
+    load_scalar,
+    scalar,
+    store_scalar,
+)
+from convforge.problem import Axis, DType, Order
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import kernel
+
+_MATRICES = Layout("Matrices", "count rows columns")
+_matrices = _MATRICES.view
+_PAD = Layout("Pad", "images in_d in_h in_w out_d out_h out_w low_d low_h low_w channels")
+_pad = _PAD.view
+_FROM_TO = Layout("FromTo", "source target")
+_from_to = _FROM_TO.view
+
+
+def is_channels_last(order: Order, channels: int, spatial: tuple[int, ...]) -> bool:
+    """Whether memory in this order reads as channels last; one channel or pixel reads as both."""
+    return order is Order.CHANNELS_LAST or channels == 1 or prod(spatial) == 1
+
+
+def to_channels_last(
+    source: str, target: str, dtype: DType, images: int, channels: int, spatial: tuple[int, ...]
+) -> Step:
+    """NCHW to NHWC."""
+    return _transpose(source, target, dtype, images, channels, prod(spatial))
+
+
+def to_channels_first(
+    source: str, target: str, dtype: DType, images: int, channels: int, spatial: tuple[int, ...]
+) -> Step:
+    """NHWC to NCHW."""
+    return _transpose(source, target, dtype, images, prod(spatial), channels)
+
+
+def _transpose(source: str, target: str, dtype: DType, count: int, rows: int, columns: int) -> Step:
+    return Step(
+        name="transpose",
+        kernel=KernelRef(transpose_matrices, Vector(dtype.value)),
+        operands=(source, target),
+        constants=_MATRICES.pack(count=count, rows=rows, columns=columns),
+        tasks=count * -(-columns // 16),
+        cost=Cost(bytes=2 * count * rows * columns * dtype.itemsize),
+    )
+
+
+def pad_step(
+    source: str, target: str, dtype: DType, images: int, channels: int, axes: tuple[Axis, ...]
+) -> Step:
+    """NHWC to NHWC with the zeros of the problem's padding around it."""
+    outer = 3 - len(axes)
+    in_size = (1,) * outer + tuple(a.size for a in axes)
+    out_size = (1,) * outer + tuple(a.padded for a in axes)
+    low = (0,) * outer + tuple(a.pad_lo for a in axes)
+    fields = {"images": images, "channels": channels}
+    for i, axis in enumerate("dhw"):
+        fields |= {f"in_{axis}": in_size[i], f"out_{axis}": out_size[i], f"low_{axis}": low[i]}
+    nbytes = images * channels * (prod(in_size) + prod(out_size)) * dtype.itemsize
+    return Step(
+        name="pad",
+        kernel=KernelRef(pad_images, Vector(dtype.value)),
+        operands=(source, target),
+        constants=_PAD.pack(**fields),
+        tasks=images * out_size[0] * out_size[1],
+        cost=Cost(bytes=nbytes),
+    )
+
+
+@kernel
+def transpose_matrices(kind, constants, pointers, worker, workers):
+    """``target[b, j, i] = source[b, i, j]``; a task is a strip of columns of one matrix."""
+    m, p = _matrices(constants), _from_to(pointers)
+    size, width = itemsize(kind), lanes(kind)
+    strips = (m.columns + width - 1) // width
+    tasks = m.count * strips
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        b = task // strips
+        j = (task - b * strips) * width
+        matrix = b * m.rows * m.columns * size
+        for i in range(0, m.rows, width):
+            rows, columns = min(width, m.rows - i), min(width, m.columns - j)
+            source = p.source + matrix + (i * m.columns + j) * size
+            target = p.target + matrix + (j * m.rows + i) * size
+            block = block_load(kind, source, m.columns * size, rows, columns)
+            block = block_transpose(kind, block)
+            block_store(kind, block, target, m.rows * size, columns, rows)
+
+
+@kernel
+def pad_images(kind, constants, pointers, worker, workers):
+    """Copy rows into the middle of larger ones; a task is one row of the target."""
+    m, p = _pad(constants), _from_to(pointers)
+    size = itemsize(kind)
+    zero = scalar(kind, 0)
+    row = m.out_w * m.channels
+    before, length = m.low_w * m.channels, m.in_w * m.channels
+    tasks = m.images * m.out_d * m.out_h
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        n, rest = task // (m.out_d * m.out_h), task % (m.out_d * m.out_h)
+        d, h = rest // m.out_h - m.low_d, rest % m.out_h - m.low_h
+        target = p.target + task * row * size
+        inside = (d >= 0) & (d < m.in_d) & (h >= 0) & (h < m.in_h)
+        source = p.source + ((n * m.in_d + d) * m.in_h + h) * length * size
+        start, stop = (before, before + length) if inside else (row, row)
+        for i in range(start):
+            store_scalar(kind, target + i * size, zero)
+        for i in range(start, stop):
+            value = load_scalar(kind, source + (i - start) * size)
+            store_scalar(kind, target + i * size, value)
+        for i in range(stop, row):
+            store_scalar(kind, target + i * size, zero)

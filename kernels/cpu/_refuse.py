@@ -1,0 +1,34 @@
+"""What no kernel of the register tile computes, in words."""
+
+from __future__ import annotations
+
+from math import prod
+
+from convforge.contract import Rejected
+from convforge.kernels.cpu._store import ACTIVATIONS
+from convforge.problem import ConvProblem, DType, PadMode, PostOp, Problem
+
+
+def refuse_common(problem: Problem) -> Rejected | None:
+    """Refusals that direct convolution and im2col share."""
+    if not isinstance(problem, ConvProblem):
+        return Rejected("a convolution algorithm; this is a pooling")
+    dtypes = {problem.x.dtype, problem.w.dtype, problem.y.dtype, problem.acc}
+    if dtypes not in ({DType.F32}, {DType.F64}):
+        return Rejected(f"types {'/'.join(sorted(dtypes))}: f32 or f64 throughout only")
+    if 0 in (prod(problem.x_shape), prod(problem.w_shape), prod(problem.y_shape)):
+        return Rejected("nothing to multiply: an extent is zero")
+    order = [PostOp.BIAS, PostOp.RESIDUAL, *ACTIVATIONS]
+    places = [order.index(op) for op in problem.post]
+    activations = [op for op in problem.post if not op.reads_operand]
+    if places != sorted(places) or len(activations) > 1:
+        return Rejected(
+            f"post ops {'+'.join(problem.post)}: only bias, residual, one activation, in this order"
+        )
+    return None
+
+
+def refuse_pad_modes(problem: ConvProblem) -> Rejected | None:
+    """Refusal of anything but zeros around the image."""
+    modes = {axis.pad_mode for axis in problem.axes} - {PadMode.ZEROS}
+    return Rejected(f"pad mode {'/'.join(sorted(modes))}: zeros only") if modes else None

@@ -1,0 +1,111 @@
+"""From a tile's sums to the output: bias, residual, activation, tails.
+
+The tile writes its sums to a small slab in L1, and one routine takes them from there, whatever
+the layout and the ops. Ops are run-time fields, not types: one compiled kernel serves them all.
+"""
+
+from __future__ import annotations
+
+import math
+
+from convforge.kernels.cpu._tile import tile_columns
+from convforge.kernels.cpu._vector import (
+    itemsize,
+    lanes,
+    load,
+    load_first,
+    load_scalar,
+    load_word,
+    scalar,
+    splat,
+    store,
+    store_first,
+    store_scalar,
+    vector_bytes,
+    where_less,
+    zeros,
+)
+from convforge.problem import ConvProblem, PostOp
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import kernel
+
+ACTIVATIONS = (PostOp.RELU, PostOp.RELU6, PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH)
+_RELU, _RELU6, _SILU, _GELU, _GELU_TANH = range(1, 6)
+
+STORE = Layout("Store", "has_bias has_residual accumulate activation row_bytes")
+store_view = STORE.view
+STORE_BYTES = STORE.nbytes
+
+
+def pack_store(problem: ConvProblem, row_bytes: int) -> bytes:
+    """The struct ``STORE`` for an output whose pixels are ``row_bytes`` apart."""
+    activation = [op for op in problem.post if not op.reads_operand]
+    return STORE.pack(
+        has_bias=PostOp.BIAS in problem.post,
+        has_residual=PostOp.RESIDUAL in problem.post,
+        accumulate=problem.accumulate,
+        activation=1 + ACTIVATIONS.index(activation[0]) if activation else 0,
+        row_bytes=row_bytes,
+    )
+
+
+@kernel
+def _smooth(x, activation):
+    """Activations that need an exponential, in float64: the sums are few, the error is not."""
+    v = float(x)
+    if activation == _SILU:
+        return v / (1.0 + math.exp(-v))
+    if activation == _GELU:
+        return 0.5 * v * (1.0 + math.erf(v * math.sqrt(0.5)))
+    inner = math.sqrt(2.0 / math.pi) * (v + 0.044715 * v * v * v)
+    return 0.5 * v * (1.0 + math.tanh(inner))
+
+
+@kernel
+def _apply_smooth(kind, address, count, activation):
+    for i in range(count):
+        place = address + i * itemsize(kind)
+        value = load_scalar(kind, place)
+        store_scalar(kind, place, scalar(kind, _smooth(value, activation)))
+
+
+@kernel
+def store_rows(tile, s, slab, count, width, destinations, output, bias, residual):
+    """Write ``count`` rows of a slab, ``width`` channels each, through the post ops.
+
+    Args:
+        slab: Address of the sums, rows one tile's width apart; overwritten.
+        destinations: Table of the rows' pixels in the output.
+        output, residual: Address of the first of these channels in pixel 0.
+        bias: Address of the first of these channels' bias.
+    """
+    vector = vector_bytes(tile)
+    slab_row = tile_columns(tile) * vector
+    none, six = zeros(tile), splat(tile, scalar(tile, 6))
+    for i in range(count):
+        place = slab + i * slab_row
+        offset = load_word(destinations + 8 * i) * s.row_bytes
+        for j in range(tile_columns(tile)):
+            left = width - j * lanes(tile)
+            if left <= 0:
+                break
+            at = j * vector
+            value = load(tile, place + at)
+            if s.has_bias:
+                value = value + load_first(tile, bias + at, left)
+            if s.has_residual:
+                value = value + load_first(tile, residual + offset + at, left)
+            if s.activation == _RELU or s.activation == _RELU6:
+                value = where_less(value, none, none, value)
+                if s.activation == _RELU6:
+                    value = where_less(six, value, six, value)
+            elif s.activation != 0:
+                store(place + at, value)
+                _apply_smooth(tile, place + at, min(left, lanes(tile)), s.activation)
+                value = load(tile, place + at)
+            if s.accumulate:
+                value = value + load_first(tile, output + offset + at, left)
+            if left >= lanes(tile):
+                store(output + offset + at, value)
+            else:
+                store_first(output + offset + at, value, left)

@@ -1,0 +1,256 @@
+"""The register tile: rows x vectors of accumulators, and rank-1 updates of it.
+
+Convolution here is a batch-reduce GEMM: for each tap of the filter, rows of the tile point at
+pixels, and the tile adds ``rows x lanes`` products per element of a run of channels. The tile is
+a tuple of vectors that LLVM keeps in registers; everything around it is an ordinary loop.
+
+Georganas et al. 2020, "Harnessing Deep Learning via a Single Building Block" (arXiv:1906.06440);
+rows that point anywhere: Dukhan 2019, "The Indirect Convolution Algorithm" (arXiv:1907.02129).
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+
+from convforge.contract import Machine
+from convforge.kernels.cpu._ir import (
+    broadcast,
+    constant,
+    load_element,
+    load_vector,
+    multiply_add,
+    store_vector,
+)
+from convforge.kernels.cpu._vector import KindType
+from convforge.runtime.jit import kernel
+
+
+class TileType(KindType):
+    """Numba type of a tile's configuration: element, rows, vectors per row."""
+
+    def __init__(self, element: str, rows: int, columns: int):
+        self.rows, self.columns = rows, columns
+        super().__init__(element, f"Tile[{element},{rows},{columns}]")
+        self.accumulators = types.UniTuple(self.vector, rows * columns)
+        self.pointers = types.UniTuple(types.int64, rows)
+
+
+register_model(TileType)(models.OpaqueModel)
+
+
+class Tile:
+    """Configuration of a tile: ``rows`` pixels by ``columns`` vectors of output channels."""
+
+    def __init__(self, element: str, rows: int, columns: int):
+        self._numba_type_ = TileType(element, rows, columns)
+        self.rows = rows
+        self.width = columns * self._numba_type_.lanes
+
+    def __repr__(self):
+        return repr(self._numba_type_)
+
+
+@typeof_impl.register(Tile)
+def _typeof_tile(value, context):
+    return value._numba_type_
+
+
+@unbox(TileType)
+def _unbox_tile(kind, value, context):
+    return NativeValue(context.context.get_dummy_value())
+
+
+SHAPES = {
+    # isa: (rows, columns): as many accumulators as leave registers for a row of B and a splat.
+    "avx512": ((14, 2), (8, 3), (24, 1)),
+    "avx2": ((6, 2), (4, 3), (12, 1)),
+    "neon": ((8, 3), (12, 2), (24, 1)),
+    "plain": ((6, 2), (4, 3), (12, 1)),
+}
+_ONE_COLUMN_RATE = 0.87
+"""A one-column tile loads a splat per FMA: measured share of the peak."""
+
+
+def choose_shape(machine: Machine, itemsize: int, gemm_m: int, gemm_n: int) -> tuple[int, int]:
+    """Rows and columns that waste the least of the tile on this many pixels and channels."""
+    lanes = machine.vector_bytes // itemsize
+
+    def cost(shape: tuple[int, int]) -> float:
+        rows, columns = shape
+        width = columns * lanes
+        work = -(-gemm_m // rows) * rows * -(-gemm_n // width) * width
+        return work / (_ONE_COLUMN_RATE if columns == 1 else 1.0)
+
+    return min(SHAPES[machine.isa], key=cost)
+
+
+@intrinsic
+def tile_rows(context, tile):
+    """Rows of the tile, hence pixels."""
+
+    def codegen(context, builder, signature, args):
+        return constant(tile.rows)
+
+    return types.int64(tile), codegen
+
+
+@intrinsic
+def tile_columns(context, tile):
+    """Vectors in a row of the tile."""
+
+    def codegen(context, builder, signature, args):
+        return constant(tile.columns)
+
+    return types.int64(tile), codegen
+
+
+@intrinsic
+def tile_zeros(context, tile):
+    """Accumulators set to zero."""
+
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(tile.vector.llvm, [0.0] * tile.lanes)
+        array = ir.ArrayType(tile.vector.llvm, tile.rows * tile.columns)
+        return ir.Constant(array, [zero] * (tile.rows * tile.columns))
+
+    return tile.accumulators(tile), codegen
+
+
+@intrinsic
+def tile_load(context, tile, address, row_bytes):
+    """Accumulators from memory, rows ``row_bytes`` apart."""
+
+    def codegen(context, builder, signature, args):
+        array = ir.Constant(context.get_value_type(tile.accumulators), ir.Undefined)
+        for i, place in _places(builder, tile, args[1], args[2]):
+            array = builder.insert_value(array, load_vector(builder, place, tile), i)
+        return array
+
+    return tile.accumulators(tile, types.int64, types.int64), codegen
+
+
+@intrinsic
+def tile_store(context, tile, accumulators, address, row_bytes):
+    """Accumulators to memory, rows ``row_bytes`` apart."""
+
+    def codegen(context, builder, signature, args):
+        for i, place in _places(builder, tile, args[2], args[3]):
+            value = builder.extract_value(args[1], i)
+            store_vector(builder, value, place, tile.vector.itemsize)
+        return context.get_dummy_value()
+
+    return types.void(tile, tile.accumulators, types.int64, types.int64), codegen
+
+
+@intrinsic
+def tile_scatter(context, tile, accumulators, table, base, row_bytes):
+    """Accumulators to memory, row i at ``base + table[i] * row_bytes``."""
+
+    def codegen(context, builder, signature, args):
+        _, accumulators, table, base, row_bytes = args
+        word = ir.IntType(64)
+        for row in range(tile.rows):
+            at = builder.inttoptr(builder.add(table, constant(8 * row)), word.as_pointer())
+            start = builder.add(base, builder.mul(builder.load(at), row_bytes))
+            for column in range(tile.columns):
+                place = builder.add(start, constant(column * tile.lanes * tile.vector.itemsize))
+                value = builder.extract_value(accumulators, row * tile.columns + column)
+                store_vector(builder, value, place, tile.vector.itemsize)
+        return context.get_dummy_value()
+
+    places = (types.int64, types.int64, types.int64)
+    return types.void(tile, tile.accumulators, *places), codegen
+
+
+def _places(builder, tile, address, row_bytes):
+    """Index and address of each accumulator."""
+    vector_bytes = tile.lanes * tile.vector.itemsize
+    for row in range(tile.rows):
+        start = builder.add(address, builder.mul(row_bytes, constant(row)))
+        for column in range(tile.columns):
+            place = builder.add(start, constant(column * vector_bytes))
+            yield row * tile.columns + column, place
+
+
+@intrinsic
+def row_pointers(context, tile, table, offset):
+    """The tile's row addresses, read from a table of int64, each moved by ``offset`` bytes."""
+
+    def codegen(context, builder, signature, args):
+        word = ir.IntType(64)
+        array = ir.Constant(ir.ArrayType(word, tile.rows), ir.Undefined)
+        for row in range(tile.rows):
+            place = builder.add(args[1], constant(8 * row))
+            pointer = builder.load(builder.inttoptr(place, word.as_pointer()))
+            array = builder.insert_value(array, builder.add(pointer, args[2]), row)
+        return array
+
+    return tile.pointers(tile, types.int64, types.int64), codegen
+
+
+def _rank1(builder, tile, accumulators, elements, b):
+    """``acc[i, j] += elements[i] * b[j]``; ``elements`` loads the i-th one."""
+    vector_bytes = tile.lanes * tile.vector.itemsize
+    row_of_b = [
+        load_vector(builder, builder.add(b, constant(j * vector_bytes)), tile)
+        for j in range(tile.columns)
+    ]
+    for i in range(tile.rows):
+        splat = broadcast(builder, elements(i), tile.vector.llvm)
+        for j, vector in enumerate(row_of_b):
+            at = i * tile.columns + j
+            total = builder.extract_value(accumulators, at)
+            total = multiply_add(builder, splat, vector, total)
+            accumulators = builder.insert_value(accumulators, total, at)
+    return accumulators
+
+
+@intrinsic
+def outer(context, tile, accumulators, pointers, offset, b):
+    """Rank-1 update: column ``pointers[i] + offset`` times the row of vectors at ``b``."""
+
+    def codegen(context, builder, signature, args):
+        _, accumulators, pointers, offset, b = args
+
+        def element(i):
+            address = builder.add(builder.extract_value(pointers, i), offset)
+            return load_element(builder, address, tile)
+
+        return _rank1(builder, tile, accumulators, element, b)
+
+    places = (tile.pointers, types.int64, types.int64)
+    return tile.accumulators(tile, tile.accumulators, *places), codegen
+
+
+@intrinsic
+def outer_adjacent(context, tile, accumulators, a, b):
+    """Rank-1 update: the adjacent elements at ``a`` times the row of vectors at ``b``."""
+
+    def codegen(context, builder, signature, args):
+        _, accumulators, a, b = args
+
+        def element(i):
+            return load_element(builder, builder.add(a, constant(i * tile.vector.itemsize)), tile)
+
+        return _rank1(builder, tile, accumulators, element, b)
+
+    return tile.accumulators(tile, tile.accumulators, types.int64, types.int64), codegen
+
+
+@kernel
+def accumulate_run(tile, accumulators, table, offset, b, length, step, panel_row):
+    """Add ``length`` rank-1 updates: rows from the table, ``step`` bytes on; B rows adjacent."""
+    pointers = row_pointers(tile, table, offset)
+    for i in range(length):
+        accumulators = outer(tile, accumulators, pointers, i * step, b + i * panel_row)
+    return accumulators
+
+
+@kernel
+def accumulate_pixels(tile, accumulators, a, b, length, a_step, b_step):
+    """Add ``length`` rank-1 updates of adjacent elements: one a pixel, both operands moving on."""
+    for i in range(length):
+        accumulators = outer_adjacent(tile, accumulators, a + i * a_step, b + i * b_step)
+    return accumulators

@@ -1,0 +1,215 @@
+"""Weights as panels: what the tile's B operand is packed into, and dw unpacked from.
+
+The format ``kb32:f32`` is ``[group][block of 32 outputs][filter position][input][32]``: for each
+block of output channels, the rows that the tile consumes one after another. Dgrad swaps the
+roles of the channels, ``cb32:f32``. Lanes beyond the last channel are zero. Wgrad produces the
+same panels, and :func:`unpack_panels` is the way back.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from convforge.contract import Cost, KernelRef, Program, Step, WeightFormat
+from convforge.kernels.cpu._block import block_load, block_transpose
+from convforge.kernels.cpu._vector import (
+    Vector,
+    itemsize,
+    lanes,
+    load_first,
+    load_scalar,
+    store,
+    store_scalar,
+)
+from convforge.problem import ConvProblem, Direction, Order
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import kernel
+
+PANELS = Layout(
+    "Panels",
+    "groups blocks width outputs inputs taps group_bytes output_bytes input_bytes tap_bytes "
+    "overlap accumulate",
+)
+panels_view = PANELS.view
+PACK = Layout("PackPointers", "plain panels scratch")
+pack_view = PACK.view
+
+
+def panel_shape(problem: ConvProblem, width: int) -> tuple[int, int, int, int]:
+    """(groups, blocks, rows, width): channels written are outputs, channels summed are rows."""
+    outputs, inputs = _channels(problem)
+    return problem.groups, -(-outputs // width), problem.taps * inputs, width
+
+
+def _channels(problem: ConvProblem) -> tuple[int, int]:
+    """Channels of a group along the panel's width, and along its rows."""
+    if problem.direction is Direction.DGRAD:
+        return problem.group_C, problem.group_K
+    return problem.group_K, problem.group_C
+
+
+def _pack_constants(problem: ConvProblem, width: int, overlap: bool) -> bytes:
+    """Strides of the plain weights as the panels see them."""
+    groups, blocks, _, _ = panel_shape(problem, width)
+    size = problem.w.dtype.itemsize
+    first = problem.w.order is Order.CHANNELS_FIRST
+    k_bytes = problem.group_C * problem.taps * size
+    c_bytes = problem.taps * size if first else size
+    tap_bytes = size if first else problem.group_C * size
+    outputs, inputs = _channels(problem)
+    swapped = problem.direction is Direction.DGRAD
+    return PANELS.pack(
+        groups=groups,
+        blocks=blocks,
+        width=width,
+        outputs=outputs,
+        inputs=inputs,
+        taps=problem.taps,
+        group_bytes=problem.group_K * k_bytes,
+        output_bytes=c_bytes if swapped else k_bytes,
+        input_bytes=k_bytes if swapped else c_bytes,
+        tap_bytes=tap_bytes,
+        overlap=overlap,
+        accumulate=problem.accumulate,
+    )
+
+
+def weight_format(problem: ConvProblem, width: int) -> WeightFormat:
+    """Panels of plain weights, ``width`` channels each."""
+    dtype = problem.w.dtype
+    shape = panel_shape(problem, width)
+    panel_bytes = prod(shape) * dtype.itemsize
+    plain_bytes = prod(problem.w_shape) * dtype.itemsize
+    letter = "c" if problem.direction is Direction.DGRAD else "k"
+    step = Step(
+        name="pack",
+        kernel=KernelRef(pack_panels, Vector(dtype.value)),
+        operands=("w", "packed"),
+        constants=_pack_constants(problem, width, overlap=False),
+        tasks=shape[0] * shape[1],
+        cost=Cost(bytes=plain_bytes + panel_bytes),
+    )
+    geometry = "x".join(str(n) for n in (problem.K, problem.group_C, *problem.filter))
+    identity = f"{letter}b{width}:{dtype}:{geometry}:g{problem.groups}"
+    return WeightFormat(id=identity, nbytes=panel_bytes, pack=Program(steps=(step,)))
+
+
+def unpack_step(problem: ConvProblem, width: int, overlap: bool) -> Step:
+    """Bring dw from the buffer ``panels``, whose last blocks may overlap, to its plain order."""
+    shape = panel_shape(problem, width)
+    size = problem.w.dtype.itemsize
+    return Step(
+        name="unpack",
+        kernel=KernelRef(unpack_panels, Vector(problem.w.dtype.value)),
+        operands=("w", "panels"),
+        constants=_pack_constants(problem, width, overlap),
+        tasks=shape[0] * shape[1],
+        cost=Cost(bytes=(prod(problem.w_shape) + prod(shape)) * size),
+    )
+
+
+@kernel
+def pack_panels(kind, constants, pointers, worker, workers):
+    """Plain weights to panels; a task is one block of outputs."""
+    g, p = panels_view(constants), pack_view(pointers)
+    panel_row = g.width * itemsize(kind)
+    panel_bytes = g.taps * g.inputs * panel_row
+    tasks = g.groups * g.blocks
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        group = task // g.blocks
+        first = (task - group * g.blocks) * g.width
+        count = min(g.width, g.outputs - first)
+        source = p.plain + group * g.group_bytes + first * g.output_bytes
+        target = p.panels + task * panel_bytes
+        if g.output_bytes == itemsize(kind):
+            _copy_adjacent(kind, g, source, target, count)
+        elif g.tap_bytes == itemsize(kind):
+            _pack_channels_first(kind, g, source, target, count)
+        else:
+            # Channels last: one run holds every tap and input of an output.
+            _pack_runs(kind, g, source, target, count, g.taps * g.inputs, 1, 0)
+
+
+@kernel
+def _copy_adjacent(kind, g, source, target, count):
+    """Outputs are adjacent in memory: a panel row is a copy."""
+    panel_row = g.width * itemsize(kind)
+    for tap in range(g.taps):
+        for i in range(g.inputs):
+            row = source + tap * g.tap_bytes + i * g.input_bytes
+            place = target + (tap * g.inputs + i) * panel_row
+            for j in range(0, g.width, lanes(kind)):
+                at = j * itemsize(kind)
+                store(place + at, load_first(kind, row + at, count - j))
+
+
+@kernel
+def _pack_channels_first(kind, g, source, target, count):
+    """Taps are adjacent in memory."""
+    if g.input_bytes == g.taps * itemsize(kind):
+        # So are inputs: one run a panel row apart per tap, all inputs of a tap before the next.
+        _pack_runs(kind, g, source, target, count, g.taps * g.inputs, g.taps, g.inputs)
+    else:
+        for i in range(g.inputs):
+            row = target + i * g.width * itemsize(kind)
+            _pack_runs(kind, g, source + i * g.input_bytes, row, count, g.taps, g.taps, g.inputs)
+
+
+@kernel
+def _pack_runs(kind, g, source, target, count, length, period, spread):
+    """Transpose runs of ``length`` adjacent elements, one run an output, into panel rows.
+
+    Element m of a run goes to row ``m % period * spread + m // period``; to row m where the
+    period is one.
+    """
+    panel_row = g.width * itemsize(kind)
+    for j in range(0, g.width, lanes(kind)):
+        outputs = max(0, min(lanes(kind), count - j))
+        for m in range(0, length, lanes(kind)):
+            runs = source + j * g.output_bytes + m * itemsize(kind)
+            block = block_load(kind, runs, g.output_bytes, outputs, length - m)
+            block = block_transpose(kind, block)
+            for i in range(min(lanes(kind), length - m)):
+                row = m + i
+                if period > 1:
+                    row = (m + i) % period * spread + (m + i) // period
+                store(target + row * panel_row + j * itemsize(kind), block[i])
+
+
+@kernel
+def unpack_panels(kind, constants, pointers, worker, workers):
+    """Panels to plain weights; a task is one block of outputs.
+
+    The last block of a group overlaps the one before, so that every lane of it is a real
+    channel; the lanes that repeat are not written again.
+    """
+    g, p = panels_view(constants), pack_view(pointers)
+    panel_row = g.width * itemsize(kind)
+    panel_bytes = g.taps * g.inputs * panel_row
+    tasks = g.groups * g.blocks
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        group = task // g.blocks
+        wanted = (task - group * g.blocks) * g.width
+        first = wanted
+        if g.overlap:
+            first = max(0, min(wanted, g.outputs - g.width))
+        skip = wanted - first
+        count = min(g.width, g.outputs - first)
+        panel = p.panels + task * panel_bytes
+        plain = p.plain + group * g.group_bytes + first * g.output_bytes
+        for k in range(skip, count):
+            _unpack_output(
+                kind, g, panel + k * itemsize(kind), plain + k * g.output_bytes, panel_row
+            )
+
+
+@kernel
+def _unpack_output(kind, g, column, run, panel_row):
+    """One output's weights from a column of its panel."""
+    for tap in range(g.taps):
+        for i in range(g.inputs):
+            value = load_scalar(kind, column + (tap * g.inputs + i) * panel_row)
+            place = run + tap * g.tap_bytes + i * g.input_bytes
+            if g.accumulate:
+                value += load_scalar(kind, place)
+            store_scalar(kind, place, value)

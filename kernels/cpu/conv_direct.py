@@ -1,0 +1,147 @@
+"""Direct convolution on a register tile that reads the images in place.
+
+Computes: fprop and dgrad as a gather over filter taps, wgrad as sums of outer products over
+    pixels (:mod:`convforge.kernels.cpu._outer`); one to three axes, groups, stride, dilation.
+Layout: channels last in place; channels first through a blocked transpose. Weights as panels.
+Accumulates: in the operands' type, float32 or float64, one sum per output in a fixed order.
+Good at: everything dense. Bad at: groups of few channels, which fill few lanes; large filters.
+
+The tile and the tap list: Georganas et al. 2020 (arXiv:1906.06440). Rows that point at pixels,
+and at a row of zeros in the padding: Dukhan 2019 (arXiv:1907.02129). See
+docs/algorithms/conv_direct.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+from convforge.contract import (
+    Buffer,
+    Machine,
+    Program,
+    Rejected,
+    Tolerance,
+    Traits,
+    WeightFormat,
+)
+from convforge.kernels.cpu._direct import multiply_step, scratch_bytes
+from convforge.kernels.cpu._gather import (
+    gathers,
+)
+from convforge.kernels.cpu._images import images
+from convforge.kernels.cpu._outer import outer_program, run_of
+from convforge.kernels.cpu._refuse import refuse_common, refuse_pad_modes
+from convforge.kernels.cpu._tile import (
+    Tile,
+    choose_shape,
+)
+from convforge.kernels.cpu._weights import weight_format
+from convforge.problem import ConvProblem, Direction, Problem
+
+WGRAD_SHAPES = {
+    # isa: tiles for wgrad, whose rows are channels of dw: it must hold a whole tile.
+    "avx512": ((14, 2), (8, 3), (8, 2), (4, 2), (14, 1), (4, 1)),
+    "avx2": ((6, 2), (4, 2), (6, 1), (4, 1)),
+    "neon": ((8, 3), (8, 2), (4, 2), (4, 1)),
+    "plain": ((6, 2), (4, 2), (4, 1)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DirectConfig:
+    """Rows and columns (vectors) of the register tile."""
+
+    rows: int
+    columns: int
+
+
+class ConvDirect:
+    """The algorithm ``cpu.conv_direct``."""
+
+    name = "cpu.conv_direct"
+    revision = 1
+    tolerance = Tolerance(growth=4.0, exact=True)
+    traits = Traits()
+
+    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
+        """Any float32 or float64 convolution with work to do and zeros around the image."""
+        refusal = refuse_common(problem)
+        if refusal is None:
+            assert isinstance(problem, ConvProblem)
+            refusal = refuse_pad_modes(problem)
+        if refusal is None and default_config(problem, machine) is None:
+            lanes = machine.vector_bytes // problem.x.dtype.itemsize
+            refusal = Rejected(
+                f"wgrad of {problem.group_K} outputs by {run_of(problem)} adjacent inputs a group: "
+                f"the smallest tile is {lanes} by 4"
+            )
+        return refusal
+
+    def configs(
+        self, problem: Problem, machine: Machine, workspace_limit: int
+    ) -> Iterable[DirectConfig]:
+        """The tile that wastes least."""
+        assert isinstance(problem, ConvProblem)
+        config = default_config(problem, machine)
+        assert config is not None, "supports() was not asked"
+        workspace = self.program(problem, config, machine).workspace_bytes(machine.threads)
+        if workspace <= workspace_limit:
+            yield config
+
+    def weight_format(self, problem: Problem, config: DirectConfig) -> WeightFormat | None:
+        """Panels of the tile's width; wgrad reads no weights."""
+        assert isinstance(problem, ConvProblem)
+        if problem.direction is Direction.WGRAD:
+            return None
+        dtype = problem.x.dtype.value
+        return weight_format(problem, Tile(dtype, config.rows, config.columns).width)
+
+    def program(self, problem: Problem, config: DirectConfig, machine: Machine) -> Program:
+        """Bring channels last, multiply every grid, and back."""
+        assert isinstance(problem, ConvProblem)
+        tile = Tile(problem.x.dtype.value, config.rows, config.columns)
+        if problem.direction is Direction.WGRAD:
+            return outer_program(problem, tile, machine)
+        io = images(problem)
+        inputs = problem.group_C if problem.direction is Direction.FPROP else problem.group_K
+        run = io.run or inputs
+        grids = io.grids or gathers(problem)
+        steps = [multiply_step(problem, grid, tile, run, io, machine) for grid in grids]
+        scratch = scratch_bytes(tile, run, problem.x.dtype.itemsize)
+        return Program(
+            steps=(*io.before, *steps, *io.after),
+            buffers=(*io.buffers, Buffer(name="scratch", nbytes=scratch, scope="worker")),
+        )
+
+
+def default_config(problem: ConvProblem, machine: Machine) -> DirectConfig | None:
+    """Pixels by rows, output channels by columns; for wgrad a tile that fits into dw."""
+    size = problem.x.dtype.itemsize
+    if problem.direction is Direction.WGRAD:
+        return _wgrad_config(problem, machine)
+    fprop = problem.direction is Direction.FPROP
+    pixels = problem.N * prod(problem.out if fprop else problem.size)
+    channels = problem.group_K if fprop else problem.group_C
+    return DirectConfig(*choose_shape(machine, size, pixels, channels))
+
+
+def _wgrad_config(problem: ConvProblem, machine: Machine) -> DirectConfig | None:
+    lanes = machine.vector_bytes // problem.x.dtype.itemsize
+    run, outputs = run_of(problem), problem.group_K
+    fitting = [
+        (rows, columns)
+        for rows, columns in WGRAD_SHAPES[machine.isa]
+        if rows <= run and columns * lanes <= outputs
+    ]
+    if not fitting:
+        return None
+    covered = {
+        (r, c): -(-run // r) * r * -(-outputs // (c * lanes)) * c * lanes for r, c in fitting
+    }
+    # Small tiles load more per product; half of one's work must be waste before it loses.
+    return DirectConfig(*min(fitting, key=lambda s: covered[s] * (1 + 4 / (s[0] * s[1]))))
+
+
+ALGORITHMS = (ConvDirect(),)
