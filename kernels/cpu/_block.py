@@ -10,8 +10,10 @@ from convforge.kernels.cpu._ir import (
     broadcast,
     constant,
     lanes_below,
+    load_vector,
     masked_load,
     masked_store,
+    store_vector,
 )
 from convforge.kernels.cpu._vector import KindType
 
@@ -20,6 +22,36 @@ _INDEX = ir.IntType(32)
 
 def _block_type(kind: KindType) -> types.UniTuple:
     return types.UniTuple(kind.vector, kind.lanes)
+
+
+@intrinsic
+def whole_load(context, kind, address, row_bytes):
+    """A block that is in memory as a whole."""
+
+    def codegen(context, builder, signature, args):
+        _, address, row_bytes = args
+        block = ir.Constant(context.get_value_type(_block_type(kind)), ir.Undefined)
+        for i in range(kind.lanes):
+            place = builder.add(address, builder.mul(row_bytes, constant(i)))
+            block = builder.insert_value(block, load_vector(builder, place, kind), i)
+        return block
+
+    return _block_type(kind)(kind, types.int64, types.int64), codegen
+
+
+@intrinsic
+def whole_store(context, kind, block, address, row_bytes):
+    """All of a block to memory."""
+
+    def codegen(context, builder, signature, args):
+        _, block, address, row_bytes = args
+        for i in range(kind.lanes):
+            place = builder.add(address, builder.mul(row_bytes, constant(i)))
+            row = builder.extract_value(block, i)
+            store_vector(builder, row, place, kind.vector.itemsize)
+        return context.get_dummy_value()
+
+    return types.void(kind, _block_type(kind), types.int64, types.int64), codegen
 
 
 @intrinsic

@@ -10,6 +10,7 @@ from convforge.contract import (
     Machine,
     Step,
 )
+from convforge.kernels.cpu._copy import copy_elements
 from convforge.kernels.cpu._gather import (
     COLUMNS,
     GRID_BYTES,
@@ -21,7 +22,7 @@ from convforge.kernels.cpu._gather import (
     pack_grid,
     tap_view,
 )
-from convforge.kernels.cpu._images import Images
+from convforge.kernels.cpu._images import Images, output_strides
 from convforge.kernels.cpu._store import (
     STORE_BYTES,
     pack_store,
@@ -40,11 +41,8 @@ from convforge.kernels.cpu._tile import (
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
-    load,
     load_word,
-    store,
     store_word,
-    vector_bytes,
 )
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
@@ -125,7 +123,7 @@ def gather_multiply(tile, constants, pointers, worker, workers):
                 count,
                 min(width, c.group_channels - block * width),
                 table + 40 * rows,
-                p.output + channel * size,
+                p.output + channel * (s.plane_bytes or size),
                 p.bias + channel * size,
                 p.residual + channel * size,
             )
@@ -136,8 +134,7 @@ def _copy_rows(tile, table, target, nbytes):
     """Move the rows of a tile next to each other, skewed, and point the table at them."""
     for i in range(tile_rows(tile)):
         source = load_word(table + 8 * i)
-        for at in range(0, nbytes, vector_bytes(tile)):
-            store(target + at, load(tile, source + at))
+        copy_elements(tile, source, target, nbytes // itemsize(tile))
         store_word(table + 8 * i, target)
         target += nbytes + _SKEW_BYTES
 
@@ -161,6 +158,7 @@ def multiply_step(
     batch = _even_batch(blocks, most)
     pixel_bytes = inputs * problem.groups * size
     copies = len(gather.taps) == 1 and run * size >= _SET_BYTES and pixel_bytes % _SET_BYTES == 0
+    row_bytes, plane_bytes, dest_image = output_strides(problem, io.planes)
     constants = (
         DIRECT.pack(
             groups=problem.groups,
@@ -174,10 +172,10 @@ def multiply_step(
             scratch_bytes=scratch_bytes(tile, run, size),
             zero_bytes=_zero_bytes(run, size),
             copies=copies,
-            plain=not problem.post and not problem.accumulate,
+            plain=not (problem.post or problem.accumulate or io.planes),
         )
-        + pack_store(problem, outputs * problem.groups * size)
-        + pack_grid(gather, pixel_bytes)
+        + pack_store(problem, row_bytes, plane_bytes)
+        + pack_grid(gather, pixel_bytes, dest_image)
     )
     multiplied = tiles * tile.rows * blocks * tile.width * problem.groups
     pixels = gather.pixels * outputs * problem.groups

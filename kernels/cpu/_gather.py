@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from convforge.kernels.cpu._ir import at, broadcast, constant
 from convforge.kernels.cpu._tile import tile_rows
-from convforge.kernels.cpu._vector import load_word, store_word
+from convforge.kernels.cpu._vector import store_word
 from convforge.problem import Axis, ConvProblem, Direction
 from convforge.runtime.args import Layout, pack_table
 from convforge.runtime.jit import kernel
@@ -51,7 +56,7 @@ def _three(values: tuple[int, ...], fill: int) -> tuple[int, ...]:
 
 
 def is_pointwise(problem: ConvProblem) -> bool:
-    """True for a 1x1 filter that meets every pixel once: then images are one long row."""
+    """True for a 1x1 filter that meets every pixel once: then an image is one long row."""
     return all(
         a.filter == 1 and a.stride == 1 and not a.pad_lo and not a.pad_hi for a in problem.axes
     )
@@ -60,8 +65,9 @@ def is_pointwise(problem: ConvProblem) -> bool:
 def gathers(problem: ConvProblem) -> tuple[Gather, ...]:
     """The grids of a problem, wgrad's being fprop's; they cover every output pixel once."""
     if is_pointwise(problem):
-        row = (1, 1, problem.N * prod(problem.size))
-        return (Gather(images=1, source=row, grid=row, dest=row, taps=(((0, 0, 0), 0),)),)
+        row = (1, 1, prod(problem.size))
+        taps = (((0, 0, 0), 0),)
+        return (Gather(images=problem.N, source=row, grid=row, dest=row, taps=taps),)
     if problem.direction is not Direction.DGRAD:
         offsets = product(
             *([r * a.dilation - a.pad_lo for r in range(a.filter)] for a in problem.axes)
@@ -115,7 +121,7 @@ GRID = Layout(
     "pixels taps image_bytes plane_bytes row_bytes pixel_bytes "
     "source_d source_h source_w grid_d grid_h grid_w step_d step_h step_w "
     "low_d low_h low_w high_d high_h high_w "
-    "dest_d dest_h dest_w jump_d jump_h jump_w first_d first_h first_w",
+    "dest_image dest_d dest_h dest_w jump_d jump_h jump_w first_d first_h first_w",
 )
 grid_view = GRID.view
 GRID_BYTES = GRID.nbytes
@@ -124,8 +130,13 @@ tap_view = TAP.view
 TAP_BYTES = TAP.nbytes
 
 
-def pack_grid(gather: Gather, pixel_bytes: int) -> bytes:
-    """The struct ``GRID`` and after it the table of ``TAP``, for a source with such pixels."""
+def pack_grid(gather: Gather, pixel_bytes: int, dest_image: int = 0) -> bytes:
+    """The struct ``GRID`` and after it the table of ``TAP``.
+
+    Args:
+        pixel_bytes: Bytes of a source pixel, all channels of all groups.
+        dest_image: Destination rows of one image, if not its pixels.
+    """
     row_bytes = gather.source[2] * pixel_bytes
     plane_bytes = gather.source[1] * row_bytes
     offsets = [offset for offset, _ in gather.taps] or [(0, 0, 0)]
@@ -136,6 +147,7 @@ def pack_grid(gather: Gather, pixel_bytes: int) -> bytes:
         "plane_bytes": plane_bytes,
         "row_bytes": row_bytes,
         "pixel_bytes": pixel_bytes,
+        "dest_image": dest_image or prod(gather.dest),
     }
     for i, axis in enumerate("dhw"):
         fields |= {
@@ -196,9 +208,9 @@ def locate(tile, g, source, pixel, count, table):
         store_word(place + 16 * rows, source_d)
         store_word(place + 24 * rows, source_h)
         store_word(place + 32 * rows, source_w)
-        depth = n * g.dest_d + g.first_d + d * g.jump_d
-        height = depth * g.dest_h + g.first_h + h * g.jump_h
-        store_word(place + 40 * rows, height * g.dest_w + g.first_w + w * g.jump_w)
+        height = (g.first_d + d * g.jump_d) * g.dest_h + g.first_h + h * g.jump_h
+        dest = height * g.dest_w + g.first_w + w * g.jump_w
+        store_word(place + 40 * rows, n * g.dest_image + dest)
         if i + 1 < count:
             w += 1
             if w == g.grid_w:
@@ -213,17 +225,38 @@ def locate(tile, g, source, pixel, count, table):
     return inside
 
 
-@kernel
-def clip(tile, g, tap, table, zeros):
-    """Fill the clipped pointers of a tile for one tap: ``zeros`` where it leaves the source."""
-    rows = tile_rows(tile)
-    for i in range(rows):
-        place = table + 8 * i
-        d = load_word(place + 16 * rows) + tap.d
-        h = load_word(place + 24 * rows) + tap.h
-        w = load_word(place + 32 * rows) + tap.w
-        pointer = load_word(place) + tap.source_bytes
-        inside = (
-            (w >= 0) & (w < g.source_w) & (h >= 0) & (h < g.source_h) & (d >= 0) & (d < g.source_d)
-        )
-        store_word(place + 8 * rows, pointer if inside else zeros)
+@intrinsic
+def clip(context, tile, grid, tap, table, zeros):
+    """Fill the clipped pointers of a tile for one tap: ``zeros`` where it leaves the source.
+
+    All rows at once, in vectors of int64: half the tiles of a padded image touch its border.
+    """
+
+    def codegen(context, builder, signature, args):
+        _, grid_address, tap_address, table, zeros = args
+        word = ir.IntType(64)
+        words = ir.VectorType(word, tile.rows)
+
+        def field(layout, address, name):
+            place = builder.add(address, constant(8 * layout.fields.index(name)))
+            return broadcast(builder, builder.load(at(builder, place, word)), words)
+
+        def column(number):
+            place = builder.add(table, constant(8 * tile.rows * number))
+            value = builder.load(at(builder, place, words))
+            value.align = 8
+            return value
+
+        inside = None
+        for number, axis in ((2, "d"), (3, "h"), (4, "w")):
+            index = builder.add(column(number), field(TAP, tap_address, axis))
+            # Unsigned, a negative index is larger than any extent.
+            within = builder.icmp_unsigned("<", index, field(GRID, grid_address, f"source_{axis}"))
+            inside = within if inside is None else builder.and_(inside, within)
+        moved = builder.add(column(0), field(TAP, tap_address, "source_bytes"))
+        pointers = builder.select(inside, moved, broadcast(builder, zeros, words))
+        target = builder.add(table, constant(8 * tile.rows))
+        builder.store(pointers, at(builder, target, words)).align = 8
+        return context.get_dummy_value()
+
+    return types.void(tile, grid, tap, types.int64, types.int64), codegen

@@ -25,6 +25,7 @@ class Images:
     """Names of the operands in channels-last order, and how they come to be.
 
     Attributes:
+        planes: The output is written channels first, straight from the tile.
         run, grids: Where the source is a padded copy: elements a tap spans, and its grid.
     """
 
@@ -35,8 +36,19 @@ class Images:
     before: tuple[Step, ...]
     after: tuple[Step, ...]
     buffers: tuple[Buffer, ...]
+    planes: bool = False
     run: int = 0
     grids: tuple[Gather, ...] = ()
+
+
+def output_strides(problem: ConvProblem, planes: bool) -> tuple[int, int, int]:
+    """(row_bytes, plane_bytes, dest_image) of the output as the store routine counts."""
+    size = problem.x.dtype.itemsize
+    fprop = problem.direction is Direction.FPROP
+    channels, spatial = (problem.K, problem.out) if fprop else (problem.C, problem.size)
+    if planes:
+        return size, prod(spatial) * size, channels * prod(spatial)
+    return channels * size, 0, 0
 
 
 def channels_last(
@@ -67,7 +79,10 @@ def images(problem: ConvProblem, merge_rows: bool = True) -> Images:
     source, before, buffers = channels_last(problem, source, *source_is)
     after: tuple[Step, ...] = ()
     name, steps, own = channels_last(problem, output, *output_is)
-    if name != output:
+    # Written from the tile where nothing is read and pixels of a phase are adjacent.
+    scattered = problem.direction is Direction.DGRAD and any(a.stride > 1 for a in problem.axes)
+    planes = name != output and not (residual or problem.accumulate or scattered)
+    if name != output and not planes:
         operand, channels, spatial = output_is
         if problem.accumulate:
             before += steps
@@ -89,6 +104,7 @@ def images(problem: ConvProblem, merge_rows: bool = True) -> Images:
         before=before,
         after=after,
         buffers=buffers,
+        planes=planes,
         run=run,
         grids=grids,
     )

@@ -69,14 +69,13 @@ def lanes_below(builder, count, lanes):
 def masked_load(builder, address, mask, kind):
     """Selected lanes from memory, zero elsewhere; other addresses are not touched."""
     vector = kind.vector.llvm
-    bits = 8 * kind.vector.itemsize
     function = declare(
         builder,
-        f"llvm.masked.load.v{vector.count}f{bits}.p0",
+        f"llvm.masked.load.v{vector.count}{vector.element.intrinsic_name}.p0",
         vector,
         [vector.as_pointer(), _INDEX, ir.VectorType(_BIT, vector.count), vector],
     )
-    zero = ir.Constant(vector, [0.0] * vector.count)
+    zero = ir.Constant(vector, None)
     align = ir.Constant(_INDEX, kind.vector.itemsize)
     return builder.call(function, [at(builder, address, vector), align, mask, zero])
 
@@ -86,7 +85,7 @@ def masked_store(builder, value, address, mask, itemsize):
     vector = value.type
     function = declare(
         builder,
-        f"llvm.masked.store.v{vector.count}f{8 * itemsize}.p0",
+        f"llvm.masked.store.v{vector.count}{vector.element.intrinsic_name}.p0",
         ir.VoidType(),
         [vector, vector.as_pointer(), _INDEX, ir.VectorType(_BIT, vector.count)],
     )

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
+from convforge.kernels.cpu._copy import clear_elements, copy_elements
 from convforge.kernels.cpu._gather import TAP_BYTES, tap_view
-from convforge.kernels.cpu._vector import (
-    itemsize,
-    lanes,
-    load,
-    load_first,
-    store,
-    store_first,
-    zeros,
-)
+from convforge.kernels.cpu._vector import itemsize
 from convforge.problem import ConvProblem, PadMode
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
@@ -41,26 +34,6 @@ def _inside(index, size, mode):
     if mode == _CIRCULAR:
         return index + size if index < 0 else index - size
     return -1
-
-
-@kernel
-def copy_elements(kind, source, target, count):
-    """Copy adjacent elements."""
-    whole = count - count % lanes(kind)
-    for i in range(0, whole, lanes(kind)):
-        at = i * itemsize(kind)
-        store(target + at, load(kind, source + at))
-    if whole < count:
-        at = whole * itemsize(kind)
-        value = load_first(kind, source + at, count - whole)
-        store_first(target + at, value, count - whole)
-
-
-@kernel
-def clear_elements(kind, target, count):
-    """Set adjacent elements to zero."""
-    for i in range(0, count, lanes(kind)):
-        store_first(target + i * itemsize(kind), zeros(kind), count - i)
 
 
 @kernel

@@ -10,12 +10,11 @@ from __future__ import annotations
 from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Program, Step
+from convforge.kernels.cpu._copy import clear_elements, copy_elements
 from convforge.kernels.cpu._gather import GRID_BYTES, Gather, gathers, grid_view, pack_grid
 from convforge.kernels.cpu._images import channels_last
 from convforge.kernels.cpu._lower import (
     PADDING_BYTES,
-    clear_elements,
-    copy_elements,
     lower,
     pack_padding,
     padding_view,
@@ -132,12 +131,14 @@ def lowered_outer_program(problem: ConvProblem, tile: Tile, tiles: int) -> Progr
     panels = prod(panel_shape(problem, tile.width)) * size
     (grid,) = gathers(problem)
     multiply = _multiply_step(problem, grid, tile, chunk, scratch, (x, y))
+    unpack, block = unpack_step(problem, tile.width, overlap=False)
     return Program(
-        steps=(*x_steps, *y_steps, multiply, unpack_step(problem, tile.width, overlap=False)),
+        steps=(*x_steps, *y_steps, multiply, unpack),
         buffers=(
             *x_buffers,
             *y_buffers,
             Buffer(name="panels", nbytes=panels),
+            block,
             Buffer(name="scratch", nbytes=scratch, scope="worker"),
         ),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Machine, Program, Step
-from convforge.kernels.cpu._gather import Gather, gathers, is_pointwise
+from convforge.kernels.cpu._gather import Gather, gathers
 from convforge.kernels.cpu._images import channels_last, padded_copy, rows_of, wants_rows
 from convforge.kernels.cpu._tile import (
     Tile,
@@ -121,11 +121,6 @@ def _add_rows(tile, g, tap, sums, source, dy, first, stop):
 
 def _grid(problem: ConvProblem) -> tuple[Gather, int]:
     """The grid of fprop, and the run of channels that a tap spans in its source."""
-    if is_pointwise(problem):
-        plane = (1, 1, prod(problem.size))
-        taps = (((0, 0, 0), 0),)
-        grid = Gather(images=problem.N, source=plane, grid=plane, dest=plane, taps=taps)
-        return grid, problem.group_C
     if wants_rows(problem):
         return rows_of(problem), problem.C * problem.axes[-1].filter
     return gathers(problem)[0], problem.group_C
@@ -149,11 +144,13 @@ def outer_program(problem: ConvProblem, tile: Tile, machine: Machine) -> Program
     panels = prod(panel_shape(problem, tile.width)) * size
     slab = tile.rows * tile.width * size
     multiply = _multiply_step(problem, grid, run, tile, x, y, machine)
+    unpack, block = unpack_step(problem, tile.width, overlap=True)
     return Program(
-        steps=(*steps, multiply, unpack_step(problem, tile.width, overlap=True)),
+        steps=(*steps, multiply, unpack),
         buffers=(
             *buffers,
             Buffer(name="panels", nbytes=panels),
+            block,
             Buffer(name="slab", nbytes=slab, scope="worker"),
         ),
     )

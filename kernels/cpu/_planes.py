@@ -5,19 +5,29 @@ from __future__ import annotations
 from math import prod
 
 from convforge.contract import Cost, KernelRef, Step
-from convforge.kernels.cpu._block import block_load, block_store, block_transpose
+from convforge.kernels.cpu._block import (
+    block_load,
+    block_store,
+    block_transpose,
+    whole_load,
+    whole_store,
+)
+from convforge.kernels.cpu._copy import clear_elements, copy_elements
 from convforge.kernels.cpu._vector import (
     Vector,
     itemsize,
     lanes,
     load_scalar,
-    scalar,
     store_scalar,
 )
 from convforge.problem import Axis, DType, Order
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
 
+STRIP = 64
+"""Rows and columns of a task: several adjacent cache lines of every row it reads."""
+FEW_ROWS = 5
+"""An RGB image is faster an element at a time."""
 _MATRICES = Layout("Matrices", "count rows columns")
 _matrices = _MATRICES.view
 _PAD = Layout("Pad", "images in_d in_h in_w out_d out_h out_w low_d low_h low_w channels")
@@ -51,7 +61,7 @@ def _transpose(source: str, target: str, dtype: DType, count: int, rows: int, co
         kernel=KernelRef(transpose_matrices, Vector(dtype.value)),
         operands=(source, target),
         constants=_MATRICES.pack(count=count, rows=rows, columns=columns),
-        tasks=count * -(-columns // 16),
+        tasks=count * -(-columns // STRIP) * -(-rows // STRIP),
         cost=Cost(bytes=2 * count * rows * columns * dtype.itemsize),
     )
 
@@ -80,22 +90,49 @@ def pad_step(
 
 @kernel
 def transpose_matrices(kind, constants, pointers, worker, workers):
-    """``target[b, j, i] = source[b, i, j]``; a task is a strip of columns of one matrix."""
+    """``target[b, j, i] = source[b, i, j]``; a task is a square of one matrix."""
     m, p = _matrices(constants), _from_to(pointers)
-    size, width = itemsize(kind), lanes(kind)
-    strips = (m.columns + width - 1) // width
-    tasks = m.count * strips
+    across, down = (m.columns + STRIP - 1) // STRIP, (m.rows + STRIP - 1) // STRIP
+    tasks = m.count * across * down
     for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-        b = task // strips
-        j = (task - b * strips) * width
-        matrix = b * m.rows * m.columns * size
-        for i in range(0, m.rows, width):
-            rows, columns = min(width, m.rows - i), min(width, m.columns - j)
-            source = p.source + matrix + (i * m.columns + j) * size
-            target = p.target + matrix + (j * m.rows + i) * size
-            block = block_load(kind, source, m.columns * size, rows, columns)
-            block = block_transpose(kind, block)
-            block_store(kind, block, target, m.rows * size, columns, rows)
+        b, rest = task // (across * down), task % (across * down)
+        left, top = rest // down * STRIP, rest % down * STRIP
+        matrix = b * m.rows * m.columns * itemsize(kind)
+        source, target = p.source + matrix, p.target + matrix
+        right, bottom = min(left + STRIP, m.columns), min(top + STRIP, m.rows)
+        if m.rows < FEW_ROWS:
+            _interleave(kind, m, source, target, left, right)
+            continue
+        for i in range(top, bottom, lanes(kind)):
+            for j in range(left, right, lanes(kind)):
+                _transpose_block(kind, m, source, target, i, j)
+
+
+@kernel
+def _interleave(kind, m, source, target, left, right):
+    """Columns of a matrix with so few rows that a block of vectors would be mostly empty."""
+    size = itemsize(kind)
+    for i in range(m.rows):
+        row = source + i * m.columns * size
+        for j in range(left, right):
+            value = load_scalar(kind, row + j * size)
+            store_scalar(kind, target + (j * m.rows + i) * size, value)
+
+
+@kernel
+def _transpose_block(kind, m, source, target, i, j):
+    """The block at row i and column j of one matrix."""
+    size = itemsize(kind)
+    source_row, target_row = m.columns * size, m.rows * size
+    source += i * source_row + j * size
+    target += j * target_row + i * size
+    rows, columns = m.rows - i, m.columns - j
+    if rows >= lanes(kind) and columns >= lanes(kind):
+        block = block_transpose(kind, whole_load(kind, source, source_row))
+        whole_store(kind, block, target, target_row)
+    else:
+        block = block_transpose(kind, block_load(kind, source, source_row, rows, columns))
+        block_store(kind, block, target, target_row, columns, rows)
 
 
 @kernel
@@ -103,7 +140,6 @@ def pad_images(kind, constants, pointers, worker, workers):
     """Copy rows into the middle of larger ones; a task is one row of the target."""
     m, p = _pad(constants), _from_to(pointers)
     size = itemsize(kind)
-    zero = scalar(kind, 0)
     row = m.out_w * m.channels
     before, length = m.low_w * m.channels, m.in_w * m.channels
     tasks = m.images * m.out_d * m.out_h
@@ -113,11 +149,9 @@ def pad_images(kind, constants, pointers, worker, workers):
         target = p.target + task * row * size
         inside = (d >= 0) & (d < m.in_d) & (h >= 0) & (h < m.in_h)
         source = p.source + ((n * m.in_d + d) * m.in_h + h) * length * size
-        start, stop = (before, before + length) if inside else (row, row)
-        for i in range(start):
-            store_scalar(kind, target + i * size, zero)
-        for i in range(start, stop):
-            value = load_scalar(kind, source + (i - start) * size)
-            store_scalar(kind, target + i * size, value)
-        for i in range(stop, row):
-            store_scalar(kind, target + i * size, zero)
+        if inside:
+            clear_elements(kind, target, before)
+            copy_elements(kind, source, target + before * size, length)
+            clear_elements(kind, target + (before + length) * size, row - before - length)
+        else:
+            clear_elements(kind, target, row)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from convforge.kernels.cpu._block import block_load, block_store, block_transpose
 from convforge.kernels.cpu._tile import tile_columns
 from convforge.kernels.cpu._vector import (
     itemsize,
@@ -32,13 +33,18 @@ from convforge.runtime.jit import kernel
 ACTIVATIONS = (PostOp.RELU, PostOp.RELU6, PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH)
 _RELU, _RELU6, _SILU, _GELU, _GELU_TANH = range(1, 6)
 
-STORE = Layout("Store", "has_bias has_residual accumulate activation row_bytes")
+STORE = Layout("Store", "has_bias has_residual accumulate activation row_bytes plane_bytes")
 store_view = STORE.view
 STORE_BYTES = STORE.nbytes
 
 
-def pack_store(problem: ConvProblem, row_bytes: int) -> bytes:
-    """The struct ``STORE`` for an output whose pixels are ``row_bytes`` apart."""
+def pack_store(problem: ConvProblem, row_bytes: int, plane_bytes: int = 0) -> bytes:
+    """The struct ``STORE``.
+
+    Args:
+        row_bytes: Distance of pixels in the output.
+        plane_bytes: Distance of channels where they are not adjacent (channels first).
+    """
     activation = [op for op in problem.post if not op.reads_operand]
     return STORE.pack(
         has_bias=PostOp.BIAS in problem.post,
@@ -46,6 +52,7 @@ def pack_store(problem: ConvProblem, row_bytes: int) -> bytes:
         accumulate=problem.accumulate,
         activation=1 + ACTIVATIONS.index(activation[0]) if activation else 0,
         row_bytes=row_bytes,
+        plane_bytes=plane_bytes,
     )
 
 
@@ -105,7 +112,34 @@ def store_rows(tile, s, slab, count, width, destinations, output, bias, residual
                 value = load(tile, place + at)
             if s.accumulate:
                 value = value + load_first(tile, output + offset + at, left)
-            if left >= lanes(tile):
+            if s.plane_bytes:
+                store(place + at, value)
+            elif left >= lanes(tile):
                 store(output + offset + at, value)
             else:
                 store_first(output + offset + at, value, left)
+    if s.plane_bytes:
+        _store_planes(tile, s, slab, count, width, destinations, output)
+
+
+@kernel
+def _store_planes(tile, s, slab, count, width, destinations, output):
+    """Write a finished slab channels first: blocks of pixels that are adjacent in their plane."""
+    slab_row = tile_columns(tile) * vector_bytes(tile)
+    first = 0
+    while first < count:
+        dest = load_word(destinations + 8 * first)
+        pixels = 1
+        while (
+            pixels < lanes(tile)
+            and first + pixels < count
+            and load_word(destinations + 8 * (first + pixels)) == dest + pixels
+        ):
+            pixels += 1
+        for j in range(0, width, lanes(tile)):
+            sums = slab + first * slab_row + j * itemsize(tile)
+            place = output + dest * s.row_bytes + j * s.plane_bytes
+            block = block_load(tile, sums, slab_row, pixels, lanes(tile))
+            block = block_transpose(tile, block)
+            block_store(tile, block, place, s.plane_bytes, width - j, pixels)
+        first += pixels

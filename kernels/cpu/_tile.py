@@ -64,11 +64,13 @@ def _unbox_tile(kind, value, context):
 
 SHAPES = {
     # isa: (rows, columns): as many accumulators as leave registers for a row of B and a splat.
-    "avx512": ((14, 2), (8, 3), (24, 1)),
+    # The first is preferred: each other one that a program meets is compiled as well.
+    "avx512": ((14, 2), (13, 2), (10, 2), (8, 3), (24, 1)),
     "avx2": ((6, 2), (4, 3), (12, 1)),
     "neon": ((8, 3), (12, 2), (24, 1)),
     "plain": ((6, 2), (4, 3), (12, 1)),
 }
+_WORTH_COMPILING = 0.95
 _ONE_COLUMN_RATE = 0.87
 """A one-column tile loads a splat per FMA: measured share of the peak."""
 
@@ -83,7 +85,9 @@ def choose_shape(machine: Machine, itemsize: int, gemm_m: int, gemm_n: int) -> t
         work = -(-gemm_m // rows) * rows * -(-gemm_n // width) * width
         return work / (_ONE_COLUMN_RATE if columns == 1 else 1.0)
 
-    return min(SHAPES[machine.isa], key=cost)
+    preferred, *others = SHAPES[machine.isa]
+    best = min(others, key=cost)
+    return best if cost(best) < _WORTH_COMPILING * cost(preferred) else preferred
 
 
 @intrinsic

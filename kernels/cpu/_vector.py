@@ -46,9 +46,9 @@ from convforge.runtime.machine import cpu
 _WORD = ir.IntType(64)
 _INDEX = ir.IntType(32)
 _BIT = ir.IntType(1)
-_ELEMENTS = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
-_SCALARS = {"f32": types.float32, "f64": types.float64}
-_ITEMSIZES = {"f32": 4, "f64": 8}
+_ELEMENTS = {"f32": ir.FloatType(), "f64": ir.DoubleType(), "i64": _WORD}
+_SCALARS = {"f32": types.float32, "f64": types.float64, "i64": types.int64}
+_ITEMSIZES = {"f32": 4, "f64": 8, "i64": 8}
 
 
 class VectorType(types.Type):

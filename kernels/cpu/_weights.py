@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from math import prod
 
-from convforge.contract import Cost, KernelRef, Program, Step, WeightFormat
+from convforge.contract import Buffer, Cost, KernelRef, Program, Step, WeightFormat
 from convforge.kernels.cpu._block import block_load, block_transpose
 from convforge.kernels.cpu._vector import (
     Vector,
     itemsize,
     lanes,
+    load,
     load_first,
-    load_scalar,
     store,
-    store_scalar,
+    store_first,
 )
 from convforge.problem import ConvProblem, Direction, Order
 from convforge.runtime.args import Layout
@@ -32,6 +32,8 @@ PANELS = Layout(
 )
 panels_view = PANELS.view
 PACK = Layout("PackPointers", "plain panels scratch")
+_SCRATCH_BYTES = 64 * 16
+"""A square block of vectors, of any width."""
 pack_view = PACK.view
 
 
@@ -94,18 +96,19 @@ def weight_format(problem: ConvProblem, width: int) -> WeightFormat:
     return WeightFormat(id=identity, nbytes=panel_bytes, pack=Program(steps=(step,)))
 
 
-def unpack_step(problem: ConvProblem, width: int, overlap: bool) -> Step:
+def unpack_step(problem: ConvProblem, width: int, overlap: bool) -> tuple[Step, Buffer]:
     """Bring dw from the buffer ``panels``, whose last blocks may overlap, to its plain order."""
     shape = panel_shape(problem, width)
     size = problem.w.dtype.itemsize
-    return Step(
+    step = Step(
         name="unpack",
         kernel=KernelRef(unpack_panels, Vector(problem.w.dtype.value)),
-        operands=("w", "panels"),
+        operands=("w", "panels", "unpacked"),
         constants=_pack_constants(problem, width, overlap),
         tasks=shape[0] * shape[1],
         cost=Cost(bytes=(prod(problem.w_shape) + prod(shape)) * size),
     )
+    return step, Buffer(name="unpacked", nbytes=_SCRATCH_BYTES, scope="worker")
 
 
 @kernel
@@ -159,21 +162,24 @@ def _pack_channels_first(kind, g, source, target, count):
 def _pack_runs(kind, g, source, target, count, length, period, spread):
     """Transpose runs of ``length`` adjacent elements, one run an output, into panel rows.
 
-    Element m of a run goes to row ``m % period * spread + m // period``; to row m where the
-    period is one.
+    Element m of a run goes to row ``m % period * spread + m // period``, which is row m where
+    the period is one and the spread zero.
     """
     panel_row = g.width * itemsize(kind)
     for j in range(0, g.width, lanes(kind)):
         outputs = max(0, min(lanes(kind), count - j))
+        phase, row = 0, 0
         for m in range(0, length, lanes(kind)):
             runs = source + j * g.output_bytes + m * itemsize(kind)
             block = block_load(kind, runs, g.output_bytes, outputs, length - m)
             block = block_transpose(kind, block)
             for i in range(min(lanes(kind), length - m)):
-                row = m + i
-                if period > 1:
-                    row = (m + i) % period * spread + (m + i) // period
                 store(target + row * panel_row + j * itemsize(kind), block[i])
+                phase += 1
+                row += spread
+                if phase == period:
+                    phase = 0
+                    row += 1 - period * spread
 
 
 @kernel
@@ -186,6 +192,7 @@ def unpack_panels(kind, constants, pointers, worker, workers):
     g, p = panels_view(constants), pack_view(pointers)
     panel_row = g.width * itemsize(kind)
     panel_bytes = g.taps * g.inputs * panel_row
+    scratch = p.scratch + worker * _SCRATCH_BYTES
     tasks = g.groups * g.blocks
     for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
         group = task // g.blocks
@@ -197,19 +204,35 @@ def unpack_panels(kind, constants, pointers, worker, workers):
         count = min(g.width, g.outputs - first)
         panel = p.panels + task * panel_bytes
         plain = p.plain + group * g.group_bytes + first * g.output_bytes
-        for k in range(skip, count):
-            _unpack_output(
-                kind, g, panel + k * itemsize(kind), plain + k * g.output_bytes, panel_row
-            )
+        for j in range(0, g.width, lanes(kind)):
+            _unpack_lanes(kind, g, panel + j * itemsize(kind), plain, j, skip, count, scratch)
 
 
 @kernel
-def _unpack_output(kind, g, column, run, panel_row):
-    """One output's weights from a column of its panel."""
-    for tap in range(g.taps):
-        for i in range(g.inputs):
-            value = load_scalar(kind, column + (tap * g.inputs + i) * panel_row)
-            place = run + tap * g.tap_bytes + i * g.input_bytes
+def _unpack_lanes(kind, g, column, plain, first, skip, count, scratch):
+    """The runs of as many outputs as a vector has lanes, from their column of a panel."""
+    size = itemsize(kind)
+    panel_row = g.width * size
+    block_row = lanes(kind) * size
+    # Channels first, the taps of an input are adjacent, and a panel holds them far apart.
+    period = g.taps if g.tap_bytes == size else 1
+    spread = g.inputs if g.tap_bytes == size else 0
+    length = g.taps * g.inputs
+    phase, row = 0, 0
+    for m in range(0, length, lanes(kind)):
+        rows = min(lanes(kind), length - m)
+        for i in range(rows):
+            store(scratch + i * block_row, load(kind, column + row * panel_row))
+            phase += 1
+            row += spread
+            if phase == period:
+                phase = 0
+                row += 1 - period * spread
+        block = block_load(kind, scratch, block_row, rows, lanes(kind))
+        block = block_transpose(kind, block)
+        for i in range(max(0, skip - first), min(lanes(kind), count - first)):
+            place = plain + (first + i) * g.output_bytes + m * size
+            value = block[i]
             if g.accumulate:
-                value += load_scalar(kind, place)
-            store_scalar(kind, place, value)
+                value = value + load_first(kind, place, rows)
+            store_first(place, value, rows)

@@ -41,7 +41,7 @@ from convforge.kernels.cpu._gather import (
     pack_grid,
     tap_view,
 )
-from convforge.kernels.cpu._images import Images, images
+from convforge.kernels.cpu._images import Images, images, output_strides
 from convforge.kernels.cpu._lower import PADDING_BYTES, lower, pack_padding, padding_view
 from convforge.kernels.cpu._lowered_outer import lowered_outer_program
 from convforge.kernels.cpu._refuse import refuse_common, refuse_pad_modes
@@ -152,7 +152,7 @@ def lowered_multiply(tile, constants, pointers, worker, workers):
                     count,
                     min(width, c.group_channels - block * width),
                     table + 40 * rows,
-                    p.output + channel * size,
+                    p.output + channel * (s.plane_bytes or size),
                     p.bias + channel * size,
                     p.residual + channel * size,
                 )
@@ -168,6 +168,7 @@ def _multiply_step(
     blocks = -(-outputs // tile.width)
     panel_row = tile.width * size
     chunk = tiles * tile.rows
+    row_bytes, plane_bytes, dest_image = output_strides(problem, io.planes)
     constants = (
         IM2COL.pack(
             groups=problem.groups,
@@ -182,9 +183,9 @@ def _multiply_step(
             row_bytes=len(gather.taps) * inputs * size,
             scratch_bytes=_scratch_bytes(problem, tile, tiles),
         )
-        + pack_store(problem, outputs * problem.groups * size)
+        + pack_store(problem, row_bytes, plane_bytes)
         + pack_padding(problem)
-        + pack_grid(gather, inputs * problem.groups * size)
+        + pack_grid(gather, inputs * problem.groups * size, dest_image)
     )
     padded_pixels = -(-gather.pixels // tile.rows) * tile.rows
     lowered = len(gather.taps) * inputs
