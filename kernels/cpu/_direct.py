@@ -10,7 +10,6 @@ from convforge.contract import (
     Machine,
     Step,
 )
-from convforge.kernels.cpu._copy import copy_elements
 from convforge.kernels.cpu._gather import (
     COLUMNS,
     GRID_BYTES,
@@ -46,7 +45,8 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device, kernel
+from convforge.runtime.rawmem import clear_bytes, copy_bytes
 
 _SET_BYTES = 4096
 """Rows this far apart share one set of the L1: more of them than ways evict each other."""
@@ -84,8 +84,7 @@ def gather_multiply(tile, constants, pointers, worker, workers):
     table = p.scratch + worker * c.scratch_bytes
     slab = table + 8 * COLUMNS * rows
     zeros = slab + rows * panel_row
-    for i in range(c.zero_bytes // 8):
-        store_word(zeros + 8 * i, 0)
+    clear_bytes(zeros, c.zero_bytes)
 
     tiles = (g.pixels + rows - 1) // rows
     batches = (c.blocks + c.batch - 1) // c.batch
@@ -129,12 +128,12 @@ def gather_multiply(tile, constants, pointers, worker, workers):
             )
 
 
-@kernel
+@device
 def _copy_rows(tile, table, target, nbytes):
     """Move the rows of a tile next to each other, skewed, and point the table at them."""
     for i in range(tile_rows(tile)):
         source = load_word(table + 8 * i)
-        copy_elements(tile, source, target, nbytes // itemsize(tile))
+        copy_bytes(target, source, nbytes)
         store_word(table + 8 * i, target)
         target += nbytes + _SKEW_BYTES
 

@@ -21,7 +21,7 @@ from convforge.kernels.cpu._tile import tile_rows
 from convforge.kernels.cpu._vector import store_word
 from convforge.problem import Axis, ConvProblem, Direction
 from convforge.runtime.args import Layout, pack_table
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ COLUMNS = 6
 """Tables of a tile, each one int64 a row: pointer, clipped pointer, d, h, w, destination pixel."""
 
 
-@kernel
+@device
 def locate(tile, g, source, pixel, count, table):
     """Fill the tables of a tile at ``pixel``; true if no tap of it leaves the source.
 

@@ -7,7 +7,7 @@ from convforge.kernels.cpu._gather import TAP_BYTES, tap_view
 from convforge.kernels.cpu._vector import itemsize
 from convforge.problem import ConvProblem, PadMode
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device
 
 _MODES = (PadMode.ZEROS, PadMode.REFLECT, PadMode.REPLICATE, PadMode.CIRCULAR)
 _REFLECT, _REPLICATE, _CIRCULAR = 1, 2, 3
@@ -22,7 +22,7 @@ def pack_padding(problem: ConvProblem) -> bytes:
     return PADDING.pack(**dict(zip("dhw", modes, strict=True)))
 
 
-@kernel
+@device
 def _inside(index, size, mode):
     """The source index that stands at ``index``, -1 for a zero of the padding."""
     if 0 <= index < size:
@@ -36,7 +36,7 @@ def _inside(index, size, mode):
     return -1
 
 
-@kernel
+@device
 def lower(kind, g, modes, taps, source, pixel, count, run, first, last, target, row_bytes):
     """Columns ``first`` to ``last`` of the im2col matrix for ``count`` pixels.
 

@@ -32,7 +32,7 @@ from convforge.kernels.cpu._vector import itemsize, lanes, load, store, vector_b
 from convforge.kernels.cpu._weights import panel_shape, unpack_step
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device, kernel
 
 SLICE_TILES = 4
 """Row tiles of a task: the copy of dy is shared by so many."""
@@ -100,7 +100,7 @@ def lowered_outer_products(tile, constants, pointers, worker, workers):
                     )
 
 
-@kernel
+@device
 def _add_tile(tile, a, a_step, b, count, parked, panel, kept, slab):
     """Add ``count`` pixels to the ``kept`` first rows of a tile of dw."""
     panel_row = tile_columns(tile) * vector_bytes(tile)

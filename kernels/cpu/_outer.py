@@ -26,7 +26,7 @@ from convforge.kernels.cpu._vector import itemsize, lanes, load, store, vector_b
 from convforge.kernels.cpu._weights import panel_shape, unpack_step
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout, pack_table
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device, kernel
 
 OUTER = Layout(
     "Outer",
@@ -88,7 +88,7 @@ def outer_products(tile, constants, pointers, worker, workers):
                     store(panel + at, load(tile, slab + at))
 
 
-@kernel
+@device
 def _add_rows(tile, g, tap, sums, source, dy, first, stop):
     """Add the pixels of some rows of dy under one tap; pixels in the padding add nothing."""
     size = itemsize(tile)

@@ -12,7 +12,6 @@ from convforge.kernels.cpu._block import (
     whole_load,
     whole_store,
 )
-from convforge.kernels.cpu._copy import clear_elements, copy_elements
 from convforge.kernels.cpu._vector import (
     Vector,
     itemsize,
@@ -22,7 +21,8 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.problem import Axis, DType, Order
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device, kernel
+from convforge.runtime.rawmem import clear_bytes, copy_bytes
 
 STRIP = 64
 """Rows and columns of a task: several adjacent cache lines of every row it reads."""
@@ -108,7 +108,7 @@ def transpose_matrices(kind, constants, pointers, worker, workers):
                 _transpose_block(kind, m, source, target, i, j)
 
 
-@kernel
+@device
 def _interleave(kind, m, source, target, left, right):
     """Columns of a matrix with so few rows that a block of vectors would be mostly empty."""
     size = itemsize(kind)
@@ -119,7 +119,7 @@ def _interleave(kind, m, source, target, left, right):
             store_scalar(kind, target + (j * m.rows + i) * size, value)
 
 
-@kernel
+@device
 def _transpose_block(kind, m, source, target, i, j):
     """The block at row i and column j of one matrix."""
     size = itemsize(kind)
@@ -150,8 +150,8 @@ def pad_images(kind, constants, pointers, worker, workers):
         inside = (d >= 0) & (d < m.in_d) & (h >= 0) & (h < m.in_h)
         source = p.source + ((n * m.in_d + d) * m.in_h + h) * length * size
         if inside:
-            clear_elements(kind, target, before)
-            copy_elements(kind, source, target + before * size, length)
-            clear_elements(kind, target + (before + length) * size, row - before - length)
+            clear_bytes(target, before * size)
+            copy_bytes(target + before * size, source, length * size)
+            clear_bytes(target + (before + length) * size, (row - before - length) * size)
         else:
-            clear_elements(kind, target, row)
+            clear_bytes(target, row * size)

@@ -28,7 +28,7 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.problem import ConvProblem, PostOp
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device
 
 ACTIVATIONS = (PostOp.RELU, PostOp.RELU6, PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH)
 _RELU, _RELU6, _SILU, _GELU, _GELU_TANH = range(1, 6)
@@ -56,7 +56,7 @@ def pack_store(problem: ConvProblem, row_bytes: int, plane_bytes: int = 0) -> by
     )
 
 
-@kernel
+@device
 def _smooth(x, activation):
     """Activations that need an exponential, in float64: the sums are few, the error is not."""
     v = float(x)
@@ -68,7 +68,7 @@ def _smooth(x, activation):
     return 0.5 * v * (1.0 + math.tanh(inner))
 
 
-@kernel
+@device
 def _apply_smooth(kind, address, count, activation):
     for i in range(count):
         place = address + i * itemsize(kind)
@@ -76,7 +76,7 @@ def _apply_smooth(kind, address, count, activation):
         store_scalar(kind, place, scalar(kind, _smooth(value, activation)))
 
 
-@kernel
+@device
 def store_rows(tile, s, slab, count, width, destinations, output, bias, residual):
     """Write ``count`` rows of a slab, ``width`` channels each, through the post ops.
 
@@ -122,7 +122,7 @@ def store_rows(tile, s, slab, count, width, destinations, output, bias, residual
         _store_planes(tile, s, slab, count, width, destinations, output)
 
 
-@kernel
+@device
 def _store_planes(tile, s, slab, count, width, destinations, output):
     """Write a finished slab channels first: blocks of pixels that are adjacent in their plane."""
     slab_row = tile_columns(tile) * vector_bytes(tile)

@@ -24,7 +24,7 @@ from convforge.kernels.cpu._ir import (
     store_vector,
 )
 from convforge.kernels.cpu._vector import KindType
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device
 
 
 class TileType(KindType):
@@ -243,7 +243,7 @@ def outer_adjacent(context, tile, accumulators, a, b):
     return tile.accumulators(tile, tile.accumulators, types.int64, types.int64), codegen
 
 
-@kernel
+@device
 def accumulate_run(tile, accumulators, table, offset, b, length, step, panel_row):
     """Add ``length`` rank-1 updates: rows from the table, ``step`` bytes on; B rows adjacent."""
     pointers = row_pointers(tile, table, offset)
@@ -252,7 +252,7 @@ def accumulate_run(tile, accumulators, table, offset, b, length, step, panel_row
     return accumulators
 
 
-@kernel
+@device
 def accumulate_pixels(tile, accumulators, a, b, length, a_step, b_step):
     """Add ``length`` rank-1 updates of adjacent elements: one a pixel, both operands moving on."""
     for i in range(length):

@@ -23,7 +23,7 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.problem import ConvProblem, Direction, Order
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device, kernel
 
 PANELS = Layout(
     "Panels",
@@ -126,14 +126,19 @@ def pack_panels(kind, constants, pointers, worker, workers):
         target = p.panels + task * panel_bytes
         if g.output_bytes == itemsize(kind):
             _copy_adjacent(kind, g, source, target, count)
-        elif g.tap_bytes == itemsize(kind):
-            _pack_channels_first(kind, g, source, target, count)
-        else:
-            # Channels last: one run holds every tap and input of an output.
-            _pack_runs(kind, g, source, target, count, g.taps * g.inputs, 1, 0)
+            continue
+        # Channels last, one run holds every tap and input of an output, in the panel's order.
+        runs, length, period, spread = 1, g.taps * g.inputs, 1, 0
+        if g.tap_bytes == itemsize(kind):
+            period, spread = g.taps, g.inputs
+            if g.input_bytes != g.taps * itemsize(kind):
+                runs, length = g.inputs, g.taps
+        for i in range(runs):
+            rows = target + i * panel_row
+            _pack_runs(kind, g, source + i * g.input_bytes, rows, count, length, period, spread)
 
 
-@kernel
+@device
 def _copy_adjacent(kind, g, source, target, count):
     """Outputs are adjacent in memory: a panel row is a copy."""
     panel_row = g.width * itemsize(kind)
@@ -146,19 +151,7 @@ def _copy_adjacent(kind, g, source, target, count):
                 store(place + at, load_first(kind, row + at, count - j))
 
 
-@kernel
-def _pack_channels_first(kind, g, source, target, count):
-    """Taps are adjacent in memory."""
-    if g.input_bytes == g.taps * itemsize(kind):
-        # So are inputs: one run a panel row apart per tap, all inputs of a tap before the next.
-        _pack_runs(kind, g, source, target, count, g.taps * g.inputs, g.taps, g.inputs)
-    else:
-        for i in range(g.inputs):
-            row = target + i * g.width * itemsize(kind)
-            _pack_runs(kind, g, source + i * g.input_bytes, row, count, g.taps, g.taps, g.inputs)
-
-
-@kernel
+@device
 def _pack_runs(kind, g, source, target, count, length, period, spread):
     """Transpose runs of ``length`` adjacent elements, one run an output, into panel rows.
 
@@ -208,7 +201,7 @@ def unpack_panels(kind, constants, pointers, worker, workers):
             _unpack_lanes(kind, g, panel + j * itemsize(kind), plain, j, skip, count, scratch)
 
 
-@kernel
+@device
 def _unpack_lanes(kind, g, column, plain, first, skip, count, scratch):
     """The runs of as many outputs as a vector has lanes, from their column of a panel."""
     size = itemsize(kind)

@@ -97,8 +97,10 @@ def cached(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-kernel = cached()
-"""Decorator of kernels and of the device functions they call."""
+kernel = cached(no_cpython_wrapper=True)
+"""Decorator of kernels, which are called by address."""
+device = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Decorator of the functions that kernels call."""
 
 
 @cache
@@ -106,8 +108,9 @@ def address_of(ref: KernelRef) -> int:
     """Entry point, in the C calling convention, of a kernel compiled for its configuration."""
     signature = (numba.typeof(ref.config), *SLOTS)
     with _compile_lock:
-        ref.function.compile(signature)
-        compiled = ref.function.overloads[signature]
+        function: Any = ref.function
+        function.compile(signature)
+        compiled = function.overloads[signature]
         address: int = compiled.library.get_pointer_to_function(
             compiled.fndesc.llvm_cfunc_wrapper_name
         )

@@ -17,6 +17,7 @@ from convforge.runtime import machine
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import address_of, kernel
 from convforge.runtime.launch import launch
+from convforge.runtime.rawmem import copy_bytes
 
 _CHAINS = 12  # more than latency x issue rate of any core this was written for
 _ROUNDS = 20
@@ -66,20 +67,6 @@ def _fma_chains(typing_context: Any, seed: Any, count: Any, sink: Any) -> Any:
     return types.void(seed, types.int64, types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _copy_bytes(typing_context: Any, target: Any, source: Any, nbytes: Any) -> Any:
-    """``memcpy`` of int64 addresses."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        byte = ir.IntType(8).as_pointer()
-        to, start = (builder.inttoptr(address, byte) for address in args[:2])
-        copy = builder.module.declare_intrinsic("llvm.memcpy", [byte, byte, ir.IntType(64)])
-        builder.call(copy, [to, start, args[2], ir.Constant(ir.IntType(1), 0)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
 _COUNTS = Layout("ProbeCounts", "steps nbytes double")
 _counts = _COUNTS.view
 _POINTERS = Layout("ProbePointers", "source target")
@@ -101,7 +88,7 @@ def _copy_probe(config, constants, pointers, worker, workers):  # type: ignore[n
     args, ptr = _counts(constants), _pointers(pointers)
     share = args.nbytes // workers
     for _ in range(args.steps):
-        _copy_bytes(ptr.target + worker * share, ptr.source + worker * share, share)
+        copy_bytes(ptr.target + worker * share, ptr.source + worker * share, share)
 
 
 def _words(packed: bytes) -> np.ndarray:

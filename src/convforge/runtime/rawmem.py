@@ -1,0 +1,41 @@
+"""Bytes moved and cleared by the C library, from inside kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+_BYTE = ir.IntType(8)
+_WORD = ir.IntType(64)
+_NOT_VOLATILE = ir.Constant(ir.IntType(1), 0)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copy_bytes(typing_context: Any, target: Any, source: Any, nbytes: Any) -> Any:
+    """``memcpy`` between int64 addresses."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _BYTE.as_pointer()
+        to, start = (builder.inttoptr(address, pointer) for address in args[:2])
+        copy = builder.module.declare_intrinsic("llvm.memcpy", [pointer, pointer, _WORD])
+        builder.call(copy, [to, start, args[2], _NOT_VOLATILE])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def clear_bytes(typing_context: Any, target: Any, nbytes: Any) -> Any:
+    """``memset`` to zero at an int64 address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _BYTE.as_pointer()
+        clear = builder.module.declare_intrinsic("llvm.memset", [pointer, _WORD])
+        to = builder.inttoptr(args[0], pointer)
+        builder.call(clear, [to, ir.Constant(_BYTE, 0), args[1], _NOT_VOLATILE])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
