@@ -1,0 +1,77 @@
+"""Arrays of other libraries, by the protocols they speak."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from convforge.arrays.numpy_ import Array
+
+# Device types of DLPack whose memory the CPU reads: its own, and the host memory that CUDA and
+# ROCm pin.
+_HOST_DEVICES = (1, 3, 11)
+
+
+def as_numpy(value: Any, name: str) -> Array:
+    """See any array as a NumPy array; :func:`convforge.arrays.as_numpy` has the contract."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, and a convolution has no meaning for missing values; "
+            f"pass {name}.filled(0)"
+        )
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    adapter = _adapter_of(value)
+    if adapter is not None:
+        return adapter.as_numpy(value, name)  # type: ignore[no-any-return]
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        device = value.__dlpack_device__()[0]
+        if device not in _HOST_DEVICES:
+            raise TypeError(_elsewhere(name, kind))
+        return np.from_dlpack(value)
+    if hasattr(value, "__cuda_array_interface__"):
+        raise TypeError(_elsewhere(name, kind))
+    if any(hasattr(value, p) for p in ("__array_interface__", "__array_struct__", "__array__")):
+        return np.asarray(value)
+    raise TypeError(
+        f"{name} is of type {type(value).__name__}; wanted an array: "
+        f"pass np.asarray({name}, dtype=np.float32)"
+    )
+
+
+def home_of(value: Any) -> Callable[[Array], Any]:
+    """The way back; :func:`convforge.arrays.home_of` has the contract."""
+    if isinstance(value, np.ndarray):
+        return _stay
+    adapter = _adapter_of(value)
+    if adapter is not None:
+        return adapter.from_numpy  # type: ignore[no-any-return]
+    if hasattr(value, "__array_namespace__"):
+        return value.__array_namespace__().asarray  # type: ignore[no-any-return]
+    return _stay
+
+
+def _stay(result: Array) -> Array:
+    return result
+
+
+def _adapter_of(value: Any) -> ModuleType | None:
+    """The file that knows this framework. One that was never imported cannot own the value."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        from convforge.arrays import torch_
+
+        return torch_
+    return None
+
+
+def _elsewhere(name: str, kind: str) -> str:
+    return (
+        f"{name} is a {kind} in the memory of a device; the kernels of this version run on the "
+        f"CPU: bring it there first ({name}.get() in CuPy, {name}.cpu() in PyTorch)"
+    )

@@ -1,0 +1,156 @@
+"""Pooling layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convforge import functional
+from convforge.nn.module import Module
+
+
+class _MaxPool(Module):
+    """Largest element of each window; see :func:`convforge.functional.max_pool2d`.
+
+    The arguments after ``dilation`` stand in the order of PyTorch's layer, which is not that of
+    its function.
+    """
+
+    rank: int
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+        *,
+        layout: str | None = None,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.dilation = dilation
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
+        self.layout = layout
+        self.algorithm = algorithm
+
+    def forward(self, input: Any) -> Any:
+        return getattr(functional, f"max_pool{self.rank}d")(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+            self.return_indices,
+            layout=self.layout,
+            algorithm=self.algorithm,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
+
+
+class MaxPool1d(_MaxPool):
+    """Largest element of each window of a sequence."""
+
+    rank = 1
+
+
+class MaxPool2d(_MaxPool):
+    """Largest element of each window of an image."""
+
+    rank = 2
+
+
+class MaxPool3d(_MaxPool):
+    """Largest element of each window of a volume."""
+
+    rank = 3
+
+
+class _AvgPool(Module):
+    """Mean of each window; see :func:`convforge.functional.avg_pool2d`."""
+
+    rank: int
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+        *,
+        layout: str | None = None,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
+        self.layout = layout
+        self.algorithm = algorithm
+
+    def forward(self, input: Any) -> Any:
+        divisor = {} if self.rank == 1 else {"divisor_override": self.divisor_override}
+        return getattr(functional, f"avg_pool{self.rank}d")(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            **divisor,
+            layout=self.layout,
+            algorithm=self.algorithm,
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool1d(_AvgPool):
+    """Mean of each window of a sequence."""
+
+    rank = 1
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        *,
+        layout: str | None = None,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__(
+            kernel_size, stride, padding, ceil_mode, count_include_pad,
+            layout=layout, algorithm=algorithm,
+        )  # fmt: skip
+
+
+class AvgPool2d(_AvgPool):
+    """Mean of each window of an image."""
+
+    rank = 2
+
+
+class AvgPool3d(_AvgPool):
+    """Mean of each window of a volume."""
+
+    rank = 3

@@ -1,0 +1,76 @@
+"""Checks and sizes that convolution and pooling share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convforge.arrays import Array, dtype_of, same_memory
+from convforge.problem import DType, Problem
+from convforge.problem.words import SIZE_NAMES
+
+Shape = tuple[int, ...]
+Spec = tuple[Shape, Shape, np.dtype[Any]]
+"""Shape, strides and type: what is known of an array without its data."""
+
+CALLS_KEPT = 4096
+"""Kinds of calls whose preparation is kept, the least recently used dropped first."""
+
+
+def spec_of(array: Array) -> Spec:
+    """What is known of an array without its data."""
+    return array.shape, array.strides, array.dtype
+
+
+def split_image(
+    name: str, shape: Shape, rank: int, *, channels_last: bool
+) -> tuple[bool, int, int, Shape]:
+    """Whether an image array has a batch axis, then N, channels and spatial extents.
+
+    Raises:
+        ValueError: Another number of axes.
+    """
+    sizes = SIZE_NAMES[rank].upper()
+    axes = [*sizes, "C"] if channels_last else ["C", *sizes]
+    if len(shape) not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"{name} has shape {shape}; wanted ({', '.join(['N', *axes])}) or, for one image, "
+            f"({', '.join(axes)})"
+        )
+    batched = len(shape) == rank + 2
+    N, *rest = shape if batched else (1, *shape)
+    if channels_last:
+        return batched, N, rest[-1], tuple(rest[:-1])
+    return batched, N, rest[0], tuple(rest[1:])
+
+
+def require_dtype(name: str, dtype: np.dtype[Any], wanted: DType, why: str) -> None:
+    """Raise ``TypeError`` unless an array has the type it needs."""
+    if dtype_of(dtype, name) is not wanted:
+        raise TypeError(
+            f"{name} has dtype {dtype.name}; wanted {wanted.numpy_name}, {why}: "
+            f"pass {name}.astype({wanted.numpy_name!r})"
+        )
+
+
+def require_out(
+    out: Array,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    inputs: dict[str, Array | None],
+    problem: Problem,
+) -> None:
+    """Raise unless a result of this shape and type can be written to ``out``."""
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}; wanted {dtype} ({problem})")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}; wanted {shape} ({problem})")
+    if not out.flags.writeable:
+        raise ValueError(f"out is read-only ({problem})")
+    for name, array in inputs.items():
+        if array is not None and same_memory(out, array):
+            raise ValueError(
+                f"out shares memory with {name}, which must stay readable until the end: "
+                f"pass another array ({problem})"
+            )

@@ -1,0 +1,136 @@
+"""Pooling and its gradients: arrays in, array out, through plans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from convforge.arrays import Array, View, as_numpy, dtype_of, home_of, order_of
+from convforge.ops import arguments
+from convforge.ops.arguments import PoolArguments
+from convforge.ops.common import CALLS_KEPT, Spec, require_out, spec_of, split_image
+from convforge.plan import numpy_dtype, plan
+from convforge.policy import Policy
+from convforge.problem import Direction, Operand, PoolKind, PoolProblem
+from convforge.runtime.threads import get_num_threads
+
+
+def pool(args: PoolArguments, input: Any, *, indices: bool = False, out: Any = None) -> Any:
+    """Pool images; :func:`convforge.functional.max_pool2d` and ``avg_pool2d`` explain.
+
+    Args:
+        args: Everything but the array.
+        input: Images.
+        indices: Return the positions of the maxima too.
+        out: Where to write, instead of a new array.
+
+    Returns:
+        ``out``, or an array of the framework and in the memory order of ``input``; with
+        ``indices`` a pair.
+
+    Raises:
+        TypeError, ValueError: Arguments that make no pooling; nothing is written.
+        UnsupportedProblem: No algorithm, or not the named one, can run it.
+    """
+    x = as_numpy(input, "input")
+    call = pool_call(args, x, indices=indices)
+    y, places = call.forward(x, None if out is None else as_numpy(out, "out"))
+    home = home_of(input)
+    result = home(y) if out is None else out
+    return result if places is None else (result, home(places))
+
+
+def pool_call(args: PoolArguments, input: Array, *, indices: bool = False) -> PoolCall:
+    """What a call with these arguments and this NumPy array comes to.
+
+    Raises:
+        TypeError, ValueError: They make no pooling.
+    """
+    return _resolve(args, get_num_threads(), spec_of(input), indices)
+
+
+class PoolCall:
+    """A pooling whose every decision is made, and its gradient.
+
+    Attributes:
+        problem: What the forward call computes.
+        view: How the caller's arrays are seen in memory order.
+        result_shape: Shape of the result as the caller sees it.
+    """
+
+    def __init__(self, problem: PoolProblem, policy: Policy | None, view: View) -> None:
+        self.problem = problem
+        self.view = view
+        self.plan = plan(problem, policy)
+        self._policy = policy
+        self.result_shape = view.caller_shape(problem.N, problem.C, problem.out)
+        self.result_dtype = numpy_dtype(problem.x.dtype)
+
+    def forward(self, input: Array, out: Array | None = None) -> tuple[Array, Array | None]:
+        """Run on an array of the shape, strides and type that the call was made for.
+
+        Returns:
+            The result, and the positions of the maxima if the problem has indices.
+        """
+        if out is not None:
+            require_out(out, self.result_shape, self.result_dtype, {"input": input}, self.problem)
+        x = self.view.memory(input)
+        target = None if out is None else self.view.memory(out)
+        if out is not None and target is not None and not np.may_share_memory(target, out):
+            target = None
+        y = self.plan(x, out=target)
+        y, places = y if self.problem.indices else (y, None)
+        y = self.view.caller(y)
+        if out is not None and target is None:
+            out[...] = y
+        return y, None if places is None else self.view.caller(places)
+
+    def input_gradient(self, grad: Array, indices: Array | None = None) -> Array:
+        """Gradient with respect to the input, in the input's memory order."""
+        if grad.shape != self.result_shape:
+            raise ValueError(
+                f"grad_output has shape {grad.shape}; wanted {self.result_shape} ({self.problem})"
+            )
+        policy = None if self._policy is None else replace(self._policy, algorithm=None)
+        run = plan(replace(self.problem, direction=Direction.DGRAD, indices=False), policy)
+        operands = [self.view.memory(grad)]
+        if indices is not None:
+            operands.append(self.view.memory(indices))
+        return self.view.caller(run(*operands))
+
+
+@lru_cache(maxsize=CALLS_KEPT)
+def _resolve(args: PoolArguments, threads: int, input: Spec, indices: bool) -> PoolCall:
+    """Check every argument, and decide. ``threads`` is part of the key because plans know it."""
+    shape, strides, np_dtype = input
+    rank = args.rank
+    last = arguments.channels_last(args.layout, rank)
+    dtype = dtype_of(np_dtype, "input")
+    batched, N, C, size = split_image("input", shape, rank, channels_last=last)
+    order = order_of(shape, strides, dtype.itemsize, rank, channels_last=last)
+    stride = args.kernel_size if args.stride is None else args.stride
+    problem = PoolProblem(
+        kind=args.kind,
+        N=N,
+        C=C,
+        axes=arguments.axes_of(size, args.kernel_size, stride, args.padding, args.dilation),
+        x=Operand(dtype=dtype, order=order),
+        ceil_mode=args.ceil_mode,
+        count_include_pad=args.count_include_pad,
+        divisor=args.divisor,
+        indices=indices,
+    )
+    kind = numpy_dtype(dtype).kind
+    if args.kind is PoolKind.AVG and kind in "iu":
+        raise TypeError(
+            f"input has dtype {dtype.numpy_name}, and an average of integers is none; "
+            f"pass input.astype('float32') ({problem})"
+        )
+    if args.kind is PoolKind.MAX and kind == "c":
+        raise TypeError(
+            f"input has dtype {dtype.numpy_name}; complex numbers have no maximum ({problem})"
+        )
+    return PoolCall(problem, args.policy, View.of(order, rank, channels_last=last, batched=batched))

@@ -1,0 +1,29 @@
+"""The Python of README.md and docs/ runs, page by page, in the order it is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_examples_run(page):
+    text = page.read_text(encoding="utf-8")
+    namespace: dict[str, object] = {"__name__": "__page__"}
+    for block in BLOCK.finditer(text):
+        # Leading newlines make a traceback point into the page.
+        lines_before = text.count("\n", 0, block.start(1))
+        exec(compile("\n" * lines_before + block[1], str(page), "exec"), namespace)
+
+
+def test_the_front_page_opens_with_ten_lines():
+    block = BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert block.start() < 40
+    assert sum(1 for line in block[1].splitlines() if line) <= 10
