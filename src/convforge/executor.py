@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from convforge.contract import Cost, Machine, Program, Step
+from convforge.contract import Buffer, Machine, Program, Step
 from convforge.runtime.jit import address_of
 from convforge.runtime.launch import launch
-from convforge.runtime.memory import workspace
+from convforge.runtime.memory import borrow, guarded, is_poisoned
 
 _MAX_POINTERS = 16
 _SERIAL_NS = 4_000.0
@@ -39,8 +39,6 @@ def useful_workers(step: Step, machine: Machine) -> int:
 
 def prepend(first: Program, then: Program, buffer_name: str, nbytes: int) -> Program:
     """One program out of two, the first of which fills a buffer the second reads."""
-    from convforge.contract import Buffer
-
     return Program(
         steps=(*first.steps, *then.steps),
         buffers=(Buffer(name=buffer_name, nbytes=nbytes), *first.buffers, *then.buffers),
@@ -79,22 +77,17 @@ class Executable:
 
     def run(self, addresses: list[int]) -> None:
         """Launch every step. ``addresses`` follow the names; 0 stands for an absent array."""
-        if self.workspace_bytes:
-            with workspace(self.workspace_bytes) as base:
-                self._launch([*addresses, *[base + offset for offset in self._offsets], 0])
-        else:
+        if not self.workspace_bytes:
             self._launch([*addresses, 0])
+        elif is_poisoned():
+            with guarded(self.workspace_bytes) as base:
+                self._launch([*addresses, *[base + at for at in self._offsets], 0])
+        else:
+            base, _kept = borrow(self.workspace_bytes)
+            self._launch([*addresses, *[base + at for at in self._offsets], 0])
 
     def _launch(self, words: list[int]) -> None:
-        pointers = _pointers
+        pointers, address = _pointers.words, _pointers.address
         for entry, constants, pack_into, indices, workers in self._launches:
-            pack_into(pointers.words, 0, *[words[i] for i in indices])
-            launch(entry, constants, pointers.address, workers)
-
-
-def total_cost(program: Program) -> Cost:
-    """Sum of the steps' costs."""
-    return Cost(
-        flops=sum(step.cost.flops for step in program.steps),
-        bytes=sum(step.cost.bytes for step in program.steps),
-    )
+            pack_into(pointers, 0, *[words[i] for i in indices])
+            launch(entry, constants, address, workers)

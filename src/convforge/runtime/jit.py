@@ -8,6 +8,7 @@ file of the kernel's room, because Numba does not see a change in another file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import pickle
@@ -76,6 +77,8 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         try:
             return super().load_overload(sig, target_context)
         except (OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+            with contextlib.suppress(OSError):
+                self.flush()
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -35,22 +35,29 @@ def aligned_empty(nbytes: int, align: int = _ALIGN) -> np.ndarray:
     return raw[start : start + nbytes]
 
 
+def borrow(nbytes: int) -> tuple[int, np.ndarray | None]:
+    """Address of ``nbytes`` of this thread's scratch memory, on a cache line.
+
+    It is the caller's until it borrows again; what comes with the address must be kept until
+    then.
+    """
+    if nbytes <= _local.nbytes:
+        return _local.address, _local.buffer
+    buffer = aligned_empty(nbytes)
+    address = buffer.ctypes.data
+    if nbytes <= KEPT_BYTES:
+        _local.buffer, _local.address, _local.nbytes = buffer, address, nbytes
+    return address, buffer
+
+
+def is_poisoned() -> bool:
+    """Whether :func:`poison` is in force."""
+    return _poisoned
+
+
 @contextlib.contextmanager
-def workspace(nbytes: int) -> Iterator[int]:
-    """Address of ``nbytes`` of scratch memory, on a cache line, valid inside the block."""
-    if _poisoned:
-        yield from _guarded(nbytes)
-    elif nbytes <= _local.nbytes:
-        yield _local.address
-    else:
-        buffer = aligned_empty(nbytes)
-        address = buffer.ctypes.data
-        if nbytes <= KEPT_BYTES:
-            _local.buffer, _local.address, _local.nbytes = buffer, address, nbytes
-        yield address
-
-
-def _guarded(nbytes: int) -> Iterator[int]:
+def guarded(nbytes: int) -> Iterator[int]:
+    """Address of ``nbytes`` of NaN between canaries, which are checked at the end."""
     margin = 4 * _ALIGN
     buffer = aligned_empty(nbytes + 2 * margin)
     buffer[:] = 0xFF  # a NaN in every floating-point type

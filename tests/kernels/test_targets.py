@@ -1,0 +1,119 @@
+"""Code for other machines: AVX2 and plain targets run here, NEON is compiled and read."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+
+import pytest
+
+HASWELL = "+avx2,+fma,+avx,+sse4.2,+bmi,+bmi2,+f16c,+popcnt,+lzcnt,+movbe"
+TARGETS = {
+    "avx2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": HASWELL},
+    "plain": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+}
+RUN = """
+import sys
+import numpy as np
+from convforge import reference
+from convforge.plan import Policy, plan
+from convforge.runtime.machine import isa
+assert isa() == sys.argv[1], isa()
+for algorithm in ("conv_direct", "conv_im2col"):
+    for text in (
+        "fprop:f32:n2c20h9w11_k40r3s3_st2x1_p1x2+bias+relu",
+        "dgrad:f32:nhwc-krsc:n2c20h9w11_k40r3s3_p1x1",
+        "wgrad:f32:n2c20h9w11_k40r3s3_p1x1",
+        "fprop:f64:nhwc:n1c9h7w7_k17r3s3_p1x1",
+    ):
+        p = plan(text, Policy(algorithm=algorithm))
+        rng = np.random.default_rng(0)
+        shapes = {"x": p.problem.x_shape, "w": p.problem.w_shape, "y": p.problem.y_shape}
+        names = {"fprop": "xw", "dgrad": "yw", "wgrad": "xy"}[text.partition(":")[0]]
+        dtype = np.float32 if ":f32:" in text else np.float64
+        arrays = [rng.integers(-4, 5, shapes[n]).astype(dtype) for n in names]
+        bias = rng.integers(-4, 5, p.problem.K).astype(dtype) if "bias" in text else None
+        expected = reference.compute(p.problem, *arrays, bias=bias)
+        assert np.array_equal(p(*arrays, bias=bias), expected), (algorithm, text)
+"""
+# A NEON tile on this machine's LLVM: the loop of accumulate_run, for an aarch64 target.
+NEON = """
+from llvmlite import binding, ir
+from convforge.contract import Machine
+from convforge.kernels.cpu import _tile, _vector
+from convforge.runtime import machine
+neon = Machine(device="cpu", isa="neon", vector_bytes=16, registers=32, threads=1,
+               l1_bytes=1, l2_bytes=1, l3_bytes=1)
+_vector.cpu = lambda: neon
+binding.initialize_all_targets()
+binding.initialize_all_asmprinters()
+rows, columns = _tile.choose_shape(neon, 4, 8 * 1000, 12 * 1000)
+tile = _tile.TileType("f32", rows, columns)
+module = ir.Module("neon")
+word = ir.IntType(64)
+function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 4), "tile")
+a, b, out, count = function.args
+entry, loop, done = (function.append_basic_block(n) for n in ("entry", "loop", "done"))
+builder = ir.IRBuilder(entry)
+places = rows * columns
+array = ir.ArrayType(tile.vector.llvm, places)
+zero = ir.Constant(array, [ir.Constant(tile.vector.llvm, [0.0] * tile.lanes)] * places)
+builder.branch(loop)
+builder.position_at_end(loop)
+step = builder.phi(word)
+sums = builder.phi(array)
+def element(i):
+    at = builder.add(a, builder.add(builder.mul(step, ir.Constant(word, 4)),
+                                    ir.Constant(word, 4096 * i)))
+    return _tile.load_element(builder, at, tile)
+panel = builder.add(b, builder.mul(step, ir.Constant(word, 16 * columns)))
+added = _tile._rank1(builder, tile, sums, element, panel)
+following = builder.add(step, ir.Constant(word, 1))
+step.add_incoming(ir.Constant(word, 0), entry)
+step.add_incoming(following, loop)
+sums.add_incoming(zero, entry)
+sums.add_incoming(added, loop)
+builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+builder.position_at_end(done)
+for i in range(places):
+    at = builder.add(out, ir.Constant(word, 16 * i))
+    _tile.store_vector(builder, builder.extract_value(added, i), at, 4)
+builder.ret_void()
+target = binding.Target.from_triple("aarch64-unknown-linux-gnu")
+chosen = target.create_target_machine(cpu="neoverse-n1", opt=3)
+parsed = binding.parse_assembly(str(module).replace(str(module.triple) or "\\0", ""))
+parsed.triple = "aarch64-unknown-linux-gnu"
+print(rows, columns)
+print(chosen.emit_assembly(parsed))
+"""
+
+
+def python(code: str, *arguments: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="targets of x86-64")
+@pytest.mark.parametrize("isa", TARGETS)
+def test_narrower_targets_are_exact_here(isa, tmp_path):
+    python(RUN, isa, **TARGETS[isa], CONVFORGE_CACHE_DIR=str(tmp_path))
+
+
+def test_the_neon_tile_stays_in_registers():
+    """Every product of the inner loop is one fmla, and no accumulator is spilled inside it."""
+    text = python(NEON)
+    rows, columns = (int(n) for n in text.splitlines()[0].split())
+    bodies = [b for b in re.split(r"\n\.LBB\w+:", text) if "fmla" in b]
+    body = max(bodies, key=lambda b: b.count("fmla")).partition("b.lt")[0]
+    assert body.count("fmla") == rows * columns
+    assert not re.search(r"(str|stp|stur)\s+q\d+", body), body
