@@ -37,16 +37,11 @@ from convforge.kernels.cpu._tile import (
     tile_store,
     tile_zeros,
 )
-from convforge.kernels.cpu._vector import (
-    itemsize,
-    lanes,
-    load_word,
-    store_word,
-)
+from convforge.kernels.cpu._vector import itemsize, lanes
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
-from convforge.runtime.rawmem import clear_bytes, copy_bytes
+from convforge.runtime.rawmem import clear_bytes, copy_bytes, load_word, store_word
 
 _SET_BYTES = 4096
 """Rows this far apart share one set of the L1: more of them than ways evict each other."""

@@ -18,10 +18,10 @@ from numba.extending import intrinsic
 
 from convforge.kernels.cpu._ir import at, broadcast, constant
 from convforge.kernels.cpu._tile import tile_rows
-from convforge.kernels.cpu._vector import store_word
 from convforge.problem import Axis, ConvProblem, Direction
 from convforge.runtime.args import Layout, pack_table
 from convforge.runtime.jit import device
+from convforge.runtime.rawmem import store_word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ def images(problem: ConvProblem, merge_rows: bool = True) -> Images:
             before, own = before + steps, own + more
         after = (to_channels_first(name, output, operand.dtype, problem.N, channels, spatial),)
         buffers, output = buffers + own, name
-    run, grids = 0, ()
+    run, grids = 0, tuple[Gather, ...]()
     if merge_rows and problem.direction is Direction.FPROP and wants_rows(problem):
         step, buffer = padded_copy(problem, source)
         before, buffers = (*before, step), (*buffers, buffer)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from convforge.kernels.cpu._copy import clear_elements, copy_elements
-from convforge.kernels.cpu._gather import TAP_BYTES, tap_view
+from convforge.kernels.cpu._gather import TAP_BYTES, is_pointwise, tap_view
 from convforge.kernels.cpu._vector import itemsize
-from convforge.problem import ConvProblem, PadMode
+from convforge.problem import ConvProblem, Direction, PadMode
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
 
 _MODES = (PadMode.ZEROS, PadMode.REFLECT, PadMode.REPLICATE, PadMode.CIRCULAR)
 _REFLECT, _REPLICATE, _CIRCULAR = 1, 2, 3
-PADDING = Layout("Padding", "d h w")
-padding_view = PADDING.view
-PADDING_BYTES = PADDING.nbytes
+LOWERING = Layout("Lowering", "mode_d mode_h mode_w run row_taps")
+lowering_view = LOWERING.view
+LOWERING_BYTES = LOWERING.nbytes
 
 
-def pack_padding(problem: ConvProblem) -> bytes:
-    """The struct ``PADDING``: the pad mode of each axis."""
+def pack_lowering(problem: ConvProblem, run: int) -> bytes:
+    """The struct ``LOWERING`` for taps of ``run`` channels."""
     modes = [0] * (3 - problem.rank) + [_MODES.index(a.pad_mode) for a in problem.axes]
-    return PADDING.pack(**dict(zip("dhw", modes, strict=True)))
+    fields = {f"mode_{axis}": mode for axis, mode in zip("dhw", modes, strict=True)}
+    return LOWERING.pack(**fields, run=run, row_taps=_adjacent_taps(problem))
+
+
+def _adjacent_taps(problem: ConvProblem) -> int:
+    """Taps in a row whose source elements lie side by side, one where they do not."""
+    last = problem.axes[-1]
+    forward = problem.direction is not Direction.DGRAD and not is_pointwise(problem)
+    return last.filter if forward and problem.groups == 1 and last.dilation == 1 else 1
 
 
 @device
@@ -37,11 +45,12 @@ def _inside(index, size, mode):
 
 
 @device
-def lower(kind, g, modes, taps, source, pixel, count, run, first, last, target, row_bytes):
+def lower(kind, g, how, taps, source, pixel, count, first, last, target, row_bytes):
     """Columns ``first`` to ``last`` of the im2col matrix for ``count`` pixels.
 
-    Column ``tap * run + c`` is channel c under that tap. Rows of the target are ``row_bytes``
-    apart; columns beyond ``last`` are left alone.
+    Column ``tap * run + c`` is channel c under that tap. ``row_taps`` taps in a row are adjacent
+    in the source, and are copied at once where none of them leaves it. Rows of the target are
+    ``row_bytes`` apart; columns beyond ``last`` are left alone.
     """
     size = itemsize(kind)
     w = pixel % g.grid_w
@@ -55,13 +64,17 @@ def lower(kind, g, modes, taps, source, pixel, count, run, first, last, target, 
         row = target + i * row_bytes
         column = first
         while column < last:
-            at = column // run
-            skip = column - at * run
-            length = min(run - skip, last - column)
+            at = column // how.run
+            skip = column - at * how.run
             tap = tap_view(taps + at * TAP_BYTES)
-            in_d = _inside(d * g.step_d + tap.d, g.source_d, modes.d)
-            in_h = _inside(h * g.step_h + tap.h, g.source_h, modes.h)
-            in_w = _inside(w * g.step_w + tap.w, g.source_w, modes.w)
+            left = how.row_taps - at % how.row_taps
+            start_w = w * g.step_w + tap.w
+            if start_w < 0 or start_w + left > g.source_w:
+                left = 1
+            length = min(left * how.run - skip, last - column)
+            in_d = _inside(d * g.step_d + tap.d, g.source_d, how.mode_d)
+            in_h = _inside(h * g.step_h + tap.h, g.source_h, how.mode_h)
+            in_w = _inside(w * g.step_w + tap.w, g.source_w, how.mode_w)
             place = row + (column - first) * size
             if in_d < 0 or in_h < 0 or in_w < 0:
                 clear_elements(kind, place, length)

@@ -14,10 +14,10 @@ from convforge.kernels.cpu._copy import clear_elements, copy_elements
 from convforge.kernels.cpu._gather import GRID_BYTES, Gather, gathers, grid_view, pack_grid
 from convforge.kernels.cpu._images import channels_last
 from convforge.kernels.cpu._lower import (
-    PADDING_BYTES,
+    LOWERING_BYTES,
     lower,
-    pack_padding,
-    padding_view,
+    lowering_view,
+    pack_lowering,
 )
 from convforge.kernels.cpu._tile import (
     Tile,
@@ -40,8 +40,7 @@ _CHUNK_PIXELS_PER_TILE = 32
 
 LOWERED = Layout(
     "LoweredOuter",
-    "groups blocks slices columns run chunk group_inputs_bytes group_outputs dy_channels "
-    "scratch_bytes",
+    "groups blocks slices columns chunk group_inputs_bytes group_outputs dy_channels scratch_bytes",
 )
 _lowered = LOWERED.view
 _LOWERED_BYTES = LOWERED.nbytes
@@ -53,9 +52,9 @@ _operands = _OPERANDS.view
 def lowered_outer_products(tile, constants, pointers, worker, workers):
     """Panels of dw; a task is one slice of lowered columns of a group."""
     c, p = _lowered(constants), _operands(pointers)
-    modes = padding_view(constants + _LOWERED_BYTES)
-    g = grid_view(constants + _LOWERED_BYTES + PADDING_BYTES)
-    taps = constants + _LOWERED_BYTES + PADDING_BYTES + GRID_BYTES
+    how = lowering_view(constants + _LOWERED_BYTES)
+    g = grid_view(constants + _LOWERED_BYTES + LOWERING_BYTES)
+    taps = constants + _LOWERED_BYTES + LOWERING_BYTES + GRID_BYTES
     rows, size = tile_rows(tile), itemsize(tile)
     width = tile_columns(tile) * lanes(tile)
     panel_row = width * size
@@ -75,9 +74,7 @@ def lowered_outer_products(tile, constants, pointers, worker, workers):
                 row = matrix + i * matrix_row + (last - first) * size
                 clear_elements(tile, row, slice_width - (last - first))
             source = p.source + group * c.group_inputs_bytes
-            lower(
-                tile, g, modes, taps, source, chunk, count, c.run, first, last, matrix, matrix_row
-            )
+            lower(tile, g, how, taps, source, chunk, count, first, last, matrix, matrix_row)
             for block in range(c.blocks):
                 channel = group * c.group_outputs + block * width
                 outputs = min(width, c.group_outputs - block * width)
@@ -158,14 +155,13 @@ def _multiply_step(
             blocks=blocks,
             slices=slices,
             columns=columns,
-            run=problem.group_C,
             chunk=chunk,
             group_inputs_bytes=problem.group_C * size,
             group_outputs=problem.group_K,
             dy_channels=problem.K,
             scratch_bytes=scratch,
         )
-        + pack_padding(problem)
+        + pack_lowering(problem, problem.group_C)
         + pack_grid(grid, problem.C * size)
     )
     tasks = problem.groups * slices

@@ -6,13 +6,13 @@ from math import prod
 
 from convforge.contract import Rejected
 from convforge.kernels.cpu._store import ACTIVATIONS
-from convforge.problem import ConvProblem, DType, PadMode, PostOp, Problem
+from convforge.problem import ConvProblem, DType, PadMode, PostOp
+
+NOT_A_CONVOLUTION = Rejected("a convolution algorithm; this is a pooling")
 
 
-def refuse_common(problem: Problem) -> Rejected | None:
+def refuse_common(problem: ConvProblem) -> Rejected | None:
     """Refusals that direct convolution and im2col share."""
-    if not isinstance(problem, ConvProblem):
-        return Rejected("a convolution algorithm; this is a pooling")
     dtypes = {problem.x.dtype, problem.w.dtype, problem.y.dtype, problem.acc}
     if dtypes not in ({DType.F32}, {DType.F64}):
         return Rejected(f"types {'/'.join(sorted(dtypes))}: f32 or f64 throughout only")

@@ -16,7 +16,6 @@ from convforge.kernels.cpu._vector import (
     load,
     load_first,
     load_scalar,
-    load_word,
     scalar,
     splat,
     store,
@@ -29,6 +28,7 @@ from convforge.kernels.cpu._vector import (
 from convforge.problem import ConvProblem, PostOp
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
+from convforge.runtime.rawmem import load_word
 
 ACTIVATIONS = (PostOp.RELU, PostOp.RELU6, PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH)
 _RELU, _RELU6, _SILU, _GELU, _GELU_TANH = range(1, 6)

@@ -212,27 +212,6 @@ def store_scalar(context, kind, address, value):
 
 
 @intrinsic
-def load_word(context, address):
-    """An int64 from memory."""
-
-    def codegen(context, builder, signature, args):
-        return builder.load(at(builder, args[0], _WORD))
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def store_word(context, address, value):
-    """An int64 to memory."""
-
-    def codegen(context, builder, signature, args):
-        builder.store(args[1], at(builder, args[0], _WORD))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
 def scalar(context, kind, value):
     """A number in the kind's element type."""
 

@@ -32,7 +32,7 @@ from convforge.kernels.cpu._gather import (
 )
 from convforge.kernels.cpu._images import images
 from convforge.kernels.cpu._outer import outer_program, run_of
-from convforge.kernels.cpu._refuse import refuse_common, refuse_pad_modes
+from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.kernels.cpu._tile import (
     Tile,
     choose_shape,
@@ -67,10 +67,9 @@ class ConvDirect:
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
         """Any float32 or float64 convolution with work to do and zeros around the image."""
-        refusal = refuse_common(problem)
-        if refusal is None:
-            assert isinstance(problem, ConvProblem)
-            refusal = refuse_pad_modes(problem)
+        if not isinstance(problem, ConvProblem):
+            return NOT_A_CONVOLUTION
+        refusal = refuse_common(problem) or refuse_pad_modes(problem)
         if refusal is None and default_config(problem, machine) is None:
             lanes = machine.vector_bytes // problem.x.dtype.itemsize
             refusal = Rejected(

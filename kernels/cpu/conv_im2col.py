@@ -42,9 +42,9 @@ from convforge.kernels.cpu._gather import (
     tap_view,
 )
 from convforge.kernels.cpu._images import Images, images, output_strides
-from convforge.kernels.cpu._lower import PADDING_BYTES, lower, pack_padding, padding_view
+from convforge.kernels.cpu._lower import LOWERING_BYTES, lower, lowering_view, pack_lowering
 from convforge.kernels.cpu._lowered_outer import lowered_outer_program
-from convforge.kernels.cpu._refuse import refuse_common, refuse_pad_modes
+from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.kernels.cpu._store import (
     STORE_BYTES,
     pack_store,
@@ -60,11 +60,12 @@ from convforge.kernels.cpu._tile import (
     tile_store,
     tile_zeros,
 )
-from convforge.kernels.cpu._vector import itemsize, lanes, store_word
+from convforge.kernels.cpu._vector import itemsize, lanes
 from convforge.kernels.cpu._weights import weight_format
 from convforge.problem import ConvProblem, Direction, Problem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
+from convforge.runtime.rawmem import store_word
 
 MOST_TILES = 8
 """Tiles of pixels lowered at once: enough to read a panel from L1, few enough to stay in L2."""
@@ -94,9 +95,9 @@ def lowered_multiply(tile, constants, pointers, worker, workers):
     """Lower a chunk of pixels of one group, multiply it by every block of outputs."""
     c = _im2col(constants)
     s = store_view(constants + _IM2COL_BYTES)
-    modes = padding_view(constants + _IM2COL_BYTES + STORE_BYTES)
-    g = grid_view(constants + _IM2COL_BYTES + STORE_BYTES + PADDING_BYTES)
-    taps = constants + _IM2COL_BYTES + STORE_BYTES + PADDING_BYTES + GRID_BYTES
+    how = lowering_view(constants + _IM2COL_BYTES + STORE_BYTES)
+    g = grid_view(constants + _IM2COL_BYTES + STORE_BYTES + LOWERING_BYTES)
+    taps = constants + _IM2COL_BYTES + STORE_BYTES + LOWERING_BYTES + GRID_BYTES
     p = _operands(pointers)
     rows, size = tile_rows(tile), itemsize(tile)
     width = tile_columns(tile) * lanes(tile)
@@ -112,21 +113,8 @@ def lowered_multiply(tile, constants, pointers, worker, workers):
         start = (task - group * chunks) * c.chunk
         stop = min(start + c.chunk, g.pixels)
         source = p.source + group * c.group_source_bytes
-        columns = g.taps * c.run
-        lower(
-            tile,
-            g,
-            modes,
-            taps,
-            source,
-            start,
-            stop - start,
-            c.run,
-            0,
-            columns,
-            matrix,
-            c.row_bytes,
-        )
+        count, columns = stop - start, g.taps * c.run
+        lower(tile, g, how, taps, source, start, count, 0, columns, matrix, c.row_bytes)
         for block in range(c.blocks):
             panel = p.weights + (group * c.blocks + block) * c.panel_bytes
             channel = group * c.group_channels + block * width
@@ -184,7 +172,7 @@ def _multiply_step(
             scratch_bytes=_scratch_bytes(problem, tile, tiles),
         )
         + pack_store(problem, row_bytes, plane_bytes)
-        + pack_padding(problem)
+        + pack_lowering(problem, inputs)
         + pack_grid(gather, inputs * problem.groups * size, dest_image)
     )
     padded_pixels = -(-gather.pixels // tile.rows) * tile.rows
@@ -222,9 +210,10 @@ class ConvIm2col:
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
         """Any float32 or float64 convolution with work to do; pad modes except in dgrad."""
+        if not isinstance(problem, ConvProblem):
+            return NOT_A_CONVOLUTION
         refusal = refuse_common(problem)
         if refusal is None and problem.direction is Direction.DGRAD:
-            assert isinstance(problem, ConvProblem)
             refusal = refuse_pad_modes(problem)
         return refusal
 

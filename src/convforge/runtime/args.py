@@ -10,6 +10,7 @@ geometry(address).C                            # one load, inside a kernel
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -79,7 +80,7 @@ class Layout:
         return self._struct.pack(*(values[name] for name in self.fields))
 
 
-def pack_table(rows: list[tuple[int, ...]]) -> bytes:
+def pack_table(rows: Sequence[tuple[int, ...]]) -> bytes:
     """A table of int64 rows, to be appended to a struct."""
     flat = [value for row in rows for value in row]
     return struct.pack(f"={len(flat)}q", *flat)

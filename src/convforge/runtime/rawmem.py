@@ -1,4 +1,4 @@
-"""Bytes moved and cleared by the C library, from inside kernels."""
+"""Raw memory from inside kernels: words at int64 addresses, bytes moved by the C library."""
 
 from __future__ import annotations
 
@@ -36,6 +36,27 @@ def clear_bytes(typing_context: Any, target: Any, nbytes: Any) -> Any:
         clear = builder.module.declare_intrinsic("llvm.memset", [pointer, _WORD])
         to = builder.inttoptr(args[0], pointer)
         builder.call(clear, [to, ir.Constant(_BYTE, 0), args[1], _NOT_VOLATILE])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_word(typing_context: Any, address: Any) -> Any:
+    """An int64 from memory."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], _WORD.as_pointer()))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_word(typing_context: Any, address: Any, value: Any) -> Any:
+    """An int64 to memory."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], builder.inttoptr(args[0], _WORD.as_pointer()))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen

@@ -1,0 +1,268 @@
+"""Largest elements of windows and where they are, and the way back.
+
+Channels last, a vector is neighbouring channels. Channels first, a vector is neighbouring
+columns: the largest of a window's rows go to a *line* in L1, with minus infinity around it, and
+the line is searched across. NaN wins, the last of several; of equals the first wins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convforge.kernels.cpu._index import (
+    choose,
+    exceeds,
+    in_row,
+    index_kind,
+    outranks,
+)
+from convforge.kernels.cpu._vector import (
+    itemsize,
+    lanes,
+    load,
+    load_scalar,
+    scalar,
+    splat,
+    store_scalar,
+    where_less,
+    where_unordered,
+)
+from convforge.kernels.cpu._wide import fill, load_every, load_run, max_lanes, store_run
+from convforge.kernels.cpu._windows import (
+    AXIS_BYTES,
+    POOL_BYTES,
+    axis_view,
+    box_of_pixels,
+    box_of_rows,
+    first_window,
+    last_window,
+    meets,
+    planes_view,
+    pool_view,
+    rows_met,
+)
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import kernel
+from convforge.runtime.rawmem import load_word
+
+_POINTERS = Layout("MaxPointers", "x y indices scratch")
+_pointers = _POINTERS.view
+_BACK = Layout("MaxBackPointers", "dy indices dx")
+_back = _BACK.view
+STRIPS = Layout("PoolStrips", "images channels block strips length from_inner to_inner")
+_strips = STRIPS.view
+STRIPS_BYTES = STRIPS.nbytes
+_NOWHERE = np.iinfo(np.int64).max
+"""Position of the padding: every equal in the image comes before it."""
+
+
+@kernel
+def _lowest(kind):
+    return splat(kind, scalar(kind, -np.inf))
+
+
+@kernel
+def _larger(x, best):
+    """The larger, NaN if either is."""
+    return where_unordered(x, x, x, where_less(best, x, x, best))
+
+
+@kernel
+def _max_box(kind, address, box, count):
+    """Largest of the vectors at the runs of a box."""
+    best = _lowest(kind)
+    for d in range(box.d):
+        for h in range(box.h):
+            place = address + (d * box.d_step + h * box.h_step) * box.run_bytes
+            for w in range(box.w):
+                x = load_run(kind, place + w * box.w_step * box.run_bytes, count)
+                best = _larger(x, best)
+    return best
+
+
+@kernel
+def _argmax_box(kind, address, box, count, first):
+    """Largest of the vectors at the runs of a box, and of which run, the first being ``first``."""
+    best, where = _lowest(kind), splat(index_kind(kind), first)
+    for d in range(box.d):
+        for h in range(box.h):
+            step = d * box.d_step + h * box.h_step
+            for _ in range(box.w):
+                x = load_run(kind, address + step * box.run_bytes, count)
+                better = exceeds(x, best)
+                best = choose(better, x, best)
+                where = choose(better, splat(index_kind(kind), first + step), where)
+                step += box.w_step
+    return best, where
+
+
+@kernel
+def max_channels_last(kind, constants, pointers, worker, workers):
+    """Forward; a task is a block of channels of a row of y."""
+    g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
+    w_axis = axis_view(axes + 2 * AXIS_BYTES)
+    size, width = itemsize(kind), lanes(kind)
+    count = min(width, g.run)
+    blocks = (g.run + g.block - 1) // g.block
+    tasks = g.images * g.to_d * g.to_h * blocks
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        row = task // blocks
+        begin = (task - row * blocks) * g.block
+        end = min(begin + g.block, g.run)
+        rows = rows_met(g, axes, row)
+        image = rows.image * g.from_d * g.from_h * g.from_w
+        for w in range(g.to_w):
+            first, columns = meets(w_axis, w, False)
+            first += rows.first * g.from_w
+            box = box_of_pixels(kind, g, rows, columns, w_axis.step)
+            for i in range(begin, end, width):
+                c = max(min(i, g.run - width), 0)
+                source = p.x + (first * g.run + c) * size
+                target = (row * g.to_w + w) * g.run + c
+                if g.indices:
+                    best, where = _argmax_box(kind, source, box, count, first - image)
+                    store_run(index_kind(kind), p.indices + 8 * target, where, count)
+                else:
+                    best = _max_box(kind, source, box, count)
+                store_run(kind, p.y + target * size, best, count)
+
+
+@kernel
+def max_channels_first(kind, constants, pointers, worker, workers):
+    """Forward without indices; a task is a row of one plane of y. Scratch: the line."""
+    g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
+    w_axis = axis_view(axes + 2 * AXIS_BYTES)
+    size, width = itemsize(kind), lanes(kind)
+    count = min(width, g.run)
+    line = p.scratch + worker * g.scratch_bytes
+    fill(kind, line, scalar(kind, -np.inf), g.line)
+    tasks = g.images * g.to_d * g.to_h
+    for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        rows = rows_met(g, axes, row)
+        box = box_of_rows(kind, g, rows)
+        source = p.x + rows.first * g.run * size
+        for i in range(0, g.run, width):
+            c = max(min(i, g.run - width), 0)
+            best = _max_box(kind, source + c * size, box, count)
+            store_run(kind, line + (w_axis.pad + c) * size, best, count)
+        for w in range(0, g.to_w, width):
+            best = _lowest(kind)
+            for s in range(w_axis.taps):
+                place = line + (w * w_axis.stride + s * w_axis.dilation) * size
+                best = _larger(load_every(kind, place, w_axis.stride), best)
+            store_run(kind, p.y + (row * g.to_w + w) * size, best, g.to_w - w)
+
+
+@kernel
+def argmax_channels_first(kind, constants, pointers, worker, workers):
+    """Forward with indices; a task is a row of one plane of y.
+
+    Scratch: the line, then the positions of its elements.
+    """
+    g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
+    w_axis = axis_view(axes + 2 * AXIS_BYTES)
+    size, width, index = itemsize(kind), lanes(kind), index_kind(kind)
+    count = min(width, g.run)
+    line = p.scratch + worker * g.scratch_bytes
+    places = line + g.line * size
+    fill(kind, line, scalar(kind, -np.inf), g.line)
+    fill(index, places, _NOWHERE, g.line)
+    tasks = g.images * g.to_d * g.to_h
+    for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        rows = rows_met(g, axes, row)
+        box = box_of_rows(kind, g, rows)
+        source = p.x + rows.first * g.run * size
+        first = rows.first - rows.image * g.from_d * g.from_h
+        for i in range(0, g.run, width):
+            c = max(min(i, g.run - width), 0)
+            best, where = _argmax_box(kind, source + c * size, box, count, first)
+            at = w_axis.pad + c
+            store_run(kind, line + at * size, best, count)
+            store_run(index, places + at * 8, in_row(where, g.run, c), count)
+        for w in range(0, g.to_w, width):
+            best, where = _lowest(kind), splat(index, _NOWHERE)
+            for s in range(w_axis.taps):
+                at = w * w_axis.stride + s * w_axis.dilation
+                x = load_every(kind, line + at * size, w_axis.stride)
+                position = load_every(index, places + at * 8, w_axis.stride)
+                better = outranks(x, position, best, where)
+                best = choose(better, x, best)
+                where = choose(better, position, where)
+            target = row * g.to_w + w
+            store_run(kind, p.y + target * size, best, g.to_w - w)
+            store_run(index, p.indices + target * 8, where, g.to_w - w)
+
+
+@kernel
+def max_planes(kind, constants, pointers, worker, workers):
+    """Forward over whole planes, channels first, without indices; a task is a plane."""
+    g, p = planes_view(constants), _pointers(pointers)
+    size, width = itemsize(kind), lanes(kind)
+    for plane in range(g.count * worker // workers, g.count * (worker + 1) // workers):
+        x = p.x + plane * g.length * size
+        best = scalar(kind, -np.inf)
+        if g.length >= width:
+            largest = _lowest(kind)
+            for i in range(0, g.length, width):
+                at = min(i, g.length - width)
+                largest = _larger(load(kind, x + at * size), largest)
+            best = max_lanes(kind, largest)
+        else:
+            for i in range(g.length):
+                value = load_scalar(kind, x + i * size)
+                if value > best or value != value:
+                    best = value
+        store_scalar(kind, p.y + plane * size, best)
+
+
+@kernel
+def max_backward(kind, constants, pointers, worker, workers):
+    """Send dy to the elements it came from, one worker to a strip of an image or plane.
+
+    A strip is some positions of the outermost axis and a block of channels. The windows that
+    reach it are adjacent in memory, and each is asked whether it points into the strip: no two
+    workers meet, and every element adds up its windows in their order.
+    """
+    g, p = _strips(constants), _back(pointers)
+    axis = axis_view(constants + STRIPS_BYTES)
+    size = itemsize(kind)
+    blocks = (g.channels + g.block - 1) // g.block
+    tasks = g.images * g.strips * blocks
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        image, begin, block = task, 0, 0
+        if tasks > g.images:
+            strip, block = task // blocks, task % blocks * g.block
+            image, begin = strip // g.strips, strip % g.strips * g.length
+        end = min(begin + g.length, axis.size)
+        low, high = begin * g.to_inner, end * g.to_inner
+        first, last = 0, axis.out - 1
+        if g.strips > 1:
+            first, last = first_window(axis, begin), last_window(axis, end - 1)
+        window = (image * axis.out + first) * g.from_inner * g.channels + block
+        windows = (last + 1 - first) * g.from_inner
+        dy, indices = p.dy + window * size, p.indices + window * 8
+        dx = p.dx + (image * axis.size * g.to_inner * g.channels + block) * size
+        count = min(g.block, g.channels - block)
+        if count == g.channels:
+            fill(kind, dx + low * count * size, scalar(kind, 0), (high - low) * count)
+        else:
+            for pixel in range(low, high):
+                fill(kind, dx + pixel * g.channels * size, scalar(kind, 0), count)
+        if g.channels == 1:
+            _scatter(kind, dy, indices, windows, dx, low, high, 1, 0)
+            continue
+        for i in range(windows):
+            at = i * g.channels
+            _scatter(kind, dy + at * size, indices + at * 8, count, dx, low, high, g.channels, 1)
+
+
+@kernel
+def _scatter(kind, dy, indices, count, dx, low, high, channels, step):
+    """Add a run of dy to the pixels from ``low`` to ``high`` that its indices name."""
+    size = itemsize(kind)
+    for i in range(count):
+        pixel = load_word(indices + i * 8)
+        if low <= pixel < high:
+            place = dx + (pixel * channels + i * step) * size
+            value = load_scalar(kind, place) + load_scalar(kind, dy + i * size)
+            store_scalar(kind, place, value)

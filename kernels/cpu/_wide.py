@@ -1,0 +1,167 @@
+"""Vectors of several registers, which LLVM takes apart; runs of any length; elements apart.
+
+The loop over a window's taps does little for each: a wide vector shares it among neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+
+from convforge.kernels.cpu._ir import constant, declare, load_element, load_vector
+from convforge.kernels.cpu._vector import (
+    KindType,
+    VectorType,
+    itemsize,
+    lanes,
+    load,
+    load_first,
+    splat,
+    store,
+    store_first,
+)
+from convforge.runtime.jit import kernel
+
+_LANE = ir.IntType(32)
+
+
+class WideType(KindType):
+    """Numba type of a kind with any number of lanes."""
+
+    def __init__(self, element: str, lanes: int):
+        super().__init__(element, f"Wide[{element},{lanes}]")
+        self.lanes = lanes
+        self.vector = VectorType(element, lanes)
+
+
+register_model(WideType)(models.OpaqueModel)
+
+
+class Wide:
+    """Kind of vectors with so many lanes."""
+
+    def __init__(self, element: str, lanes: int):
+        self._numba_type_ = WideType(element, lanes)
+        self.lanes = lanes
+
+    def __repr__(self):
+        return repr(self._numba_type_)
+
+
+@typeof_impl.register(Wide)
+def _typeof_wide(value, context):
+    return value._numba_type_
+
+
+@unbox(WideType)
+def _unbox_wide(kind, value, context):
+    return NativeValue(context.context.get_dummy_value())
+
+
+@intrinsic
+def _load_even(context, kind, address):
+    """Elements 0, 2, 4, … of two vectors in memory."""
+
+    def codegen(context, builder, signature, args):
+        low = load_vector(builder, args[1], kind)
+        behind = builder.add(args[1], constant(kind.lanes * kind.vector.itemsize))
+        high = load_vector(builder, behind, kind)
+        even = ir.Constant(ir.VectorType(_LANE, kind.lanes), list(range(0, 2 * kind.lanes, 2)))
+        return builder.shuffle_vector(low, high, even)
+
+    return kind.vector(kind, types.int64), codegen
+
+
+@intrinsic
+def _load_apart(context, kind, address, step):
+    """Elements 0, ``step``, ``2 * step``, … one by one."""
+
+    def codegen(context, builder, signature, args):
+        _, address, step = args
+        apart = builder.mul(step, constant(kind.vector.itemsize))
+        vector = ir.Constant(kind.vector.llvm, ir.Undefined)
+        for lane in range(kind.lanes):
+            element = load_element(builder, address, kind)
+            vector = builder.insert_element(vector, element, ir.Constant(_LANE, lane))
+            address = builder.add(address, apart)
+        return vector
+
+    return kind.vector(kind, types.int64, types.int64), codegen
+
+
+@kernel
+def load_every(kind, address, step):
+    """Every ``step``-th element; may read ``step * lanes`` elements of memory."""
+    if step == 1:
+        return load(kind, address)
+    if step == 2:
+        return _load_even(kind, address)
+    return _load_apart(kind, address, step)
+
+
+@kernel
+def load_run(kind, address, count):
+    """A vector, or its first lanes where a run is shorter."""
+    if count >= lanes(kind):
+        return load(kind, address)
+    return load_first(kind, address, count)
+
+
+@kernel
+def store_run(kind, address, value, count):
+    """A vector, or its first lanes where a run is shorter."""
+    if count >= lanes(kind):
+        store(address, value)
+    else:
+        store_first(address, value, count)
+
+
+@kernel
+def fill(kind, address, value, count):
+    """Write a number ``count`` times."""
+    vector, width, size = splat(kind, value), lanes(kind), itemsize(kind)
+    for i in range(0, count, width):
+        at = max(min(i, count - width), 0)
+        store_run(kind, address + at * size, vector, count)
+
+
+def _reduce(builder, name, vector, result, *start, **options):
+    """One of LLVM's reductions over the lanes of a vector."""
+    element = vector.type.element.intrinsic_name
+    operands = [*start, vector]
+    function = declare(
+        builder,
+        f"llvm.vector.reduce.{name}.v{vector.type.count}{element}",
+        result,
+        [operand.type for operand in operands],
+    )
+    return builder.call(function, operands, **options)
+
+
+@intrinsic
+def sum_lanes(context, kind, x):
+    """Sum of the lanes of a vector, as a tree."""
+
+    def codegen(context, builder, signature, args):
+        element = kind.vector.llvm.element
+        start = ir.Constant(element, -0.0)
+        return _reduce(builder, "fadd", args[1], element, start, fastmath=("reassoc",))
+
+    return kind.scalar(kind, kind.vector), codegen
+
+
+@intrinsic
+def max_lanes(context, kind, x):
+    """Largest lane of a vector, NaN if there is one."""
+
+    def codegen(context, builder, signature, args):
+        element = kind.vector.llvm.element
+        nans = builder.fcmp_unordered("uno", args[1], args[1])
+        any_nan = _reduce(builder, "or", nans, ir.IntType(1))
+        largest = _reduce(builder, "fmax", args[1], element, fastmath=("nnan", "nsz"))
+        return builder.select(any_nan, ir.Constant(element, math.nan), largest)
+
+    return kind.scalar(kind, kind.vector), codegen

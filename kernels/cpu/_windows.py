@@ -1,0 +1,269 @@
+"""Where windows lie, clipped once per output: no tap of an inner loop asks for a border.
+
+On one axis, forward and backward ask the same question of a *target* position: which *source*
+positions does it meet? They are equally spaced, so a first one, a count and a step answer it. One
+and two axes are three with leading axes of extent one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+from typing import NamedTuple
+
+from convforge.kernels.cpu._vector import itemsize
+from convforge.problem import Axis, Direction, PoolProblem
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import kernel
+
+_AXIS = Layout("PoolAxis", "size out taps stride dilation pad step before after")
+axis_view = _AXIS.view
+AXIS_BYTES = _AXIS.nbytes
+_POOL = Layout(
+    "Pool",
+    "images channels run from_d from_h from_w to_d to_h to_w "
+    "backward indices block divisor line scratch_bytes",
+)
+pool_view = _POOL.view
+POOL_BYTES = _POOL.nbytes
+PLANES = Layout("PoolPlanes", "count length divisor")
+planes_view = PLANES.view
+
+
+def round_up(count: int, unit: int) -> int:
+    """The next multiple of a unit."""
+    return -(-count // unit) * unit
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One axis of a pooling, as kernels see it.
+
+    With a single window any stride would do: 1 makes a contiguous load of a forward one, and the
+    window's extent tells a backward one that nothing overlaps.
+    """
+
+    axis: Axis
+    out: int
+    backward: bool
+
+    @property
+    def source(self) -> int:
+        """Extent of what is read."""
+        return self.out if self.backward else self.axis.size
+
+    @property
+    def target(self) -> int:
+        """Extent of what is written."""
+        return self.axis.size if self.backward else self.out
+
+    @property
+    def stride(self) -> int:
+        """Elements from one window to the next."""
+        if self.out > 1:
+            return self.axis.stride
+        return self.axis.extent if self.backward else 1
+
+    @property
+    def overhang(self) -> bool:
+        """Whether the last window ends behind the padding."""
+        return (self.out - 1) * self.axis.stride + self.axis.extent > self.axis.padded
+
+    def line(self, lanes: int) -> int:
+        """Elements of a line and the margins that whole vectors reach into."""
+        axis = self.axis
+        if self.backward:
+            windows = (self.out - 1) * self.stride + axis.extent
+            reach = axis.extent + max(windows, axis.pad_lo + round_up(axis.size, lanes))
+        else:
+            windows = round_up(self.out, lanes) * self.stride + axis.extent
+            reach = max(windows, axis.pad_lo + axis.size)
+        return round_up(reach, lanes)
+
+    def pack(self, count_include_pad: bool) -> bytes:
+        """The struct ``PoolAxis``."""
+        axis = self.axis
+        backward_step = axis.dilation // gcd(self.stride, axis.dilation)
+        return _AXIS.pack(
+            size=axis.size,
+            out=self.out,
+            taps=axis.filter,
+            stride=self.stride,
+            dilation=axis.dilation,
+            pad=axis.pad_lo,
+            step=backward_step if self.backward else axis.dilation,
+            before=axis.pad_lo * count_include_pad,
+            after=axis.pad_hi * count_include_pad,
+        )
+
+
+def spans(problem: PoolProblem) -> tuple[Span, Span, Span]:
+    """The axes d, h and w."""
+    backward = problem.direction is Direction.DGRAD
+    absent = (Span(Axis(size=1, filter=1), 1, backward),) * (3 - problem.rank)
+    present = (
+        Span(axis, out, backward) for axis, out in zip(problem.axes, problem.out, strict=True)
+    )
+    d, h, w = (*absent, *present)
+    return d, h, w
+
+
+def divisor_of(problem: PoolProblem) -> int:
+    """What every sum of an average is divided by; 0 if that differs between windows."""
+    if problem.divisor is not None:
+        return problem.divisor
+    for span in spans(problem):
+        clipped = span.axis.pad_lo or span.axis.pad_hi
+        if span.overhang or (clipped and not problem.count_include_pad):
+            return 0
+    return problem.taps
+
+
+def pack_pool(
+    problem: PoolProblem,
+    *,
+    channels_last: bool,
+    block: int = 0,
+    divisor: int = 1,
+    line: int = 0,
+    scratch_bytes: int = 0,
+) -> bytes:
+    """The struct ``Pool`` and three of ``PoolAxis``, for kernels of either memory order.
+
+    Args:
+        block: Channels of a task, where channels come last.
+        divisor: Of an average; 0 asks for the counted taps of each window.
+        line: Elements of the line with its margins, where channels come first.
+        scratch_bytes: Scratch of one worker.
+    """
+    axes = spans(problem)
+    fields = {
+        "images": problem.N if channels_last else problem.N * problem.C,
+        "channels": problem.C if channels_last else 1,
+        "run": problem.C if channels_last else axes[2].source,
+        "backward": problem.direction is Direction.DGRAD,
+        "indices": problem.indices,
+        "divisor": divisor,
+        "block": block,
+        "line": line,
+        "scratch_bytes": scratch_bytes,
+    }
+    for name, span in zip("dhw", axes, strict=True):
+        fields |= {f"from_{name}": span.source, f"to_{name}": span.target}
+    packed = [span.pack(problem.count_include_pad) for span in axes]
+    return _POOL.pack(**fields) + b"".join(packed)
+
+
+@kernel
+def _between(axis, window, low, high):
+    """First position at least ``low`` of a window's taps, and how many lie below ``high``."""
+    first = window * axis.stride - axis.pad
+    last = first + (axis.taps - 1) * axis.dilation
+    if first >= low and last < high:
+        return first, axis.taps
+    if first < low:
+        first += (low - first + axis.dilation - 1) // axis.dilation * axis.dilation
+    return first, (min(last, high - 1) - first) // axis.dilation + 1
+
+
+@kernel
+def _quotient(a, b):
+    """``a // b``, without a division where b is as strides mostly are."""
+    if b == 1:
+        return a
+    return a >> 1 if b == 2 else a // b
+
+
+@kernel
+def first_window(axis, position):
+    """First window that ends at a position or after it."""
+    reach = (axis.taps - 1) * axis.dilation
+    return max(_quotient(position + axis.pad - reach + axis.stride - 1, axis.stride), 0)
+
+
+@kernel
+def last_window(axis, position):
+    """Last window that starts at a position or before it."""
+    return min(_quotient(position + axis.pad, axis.stride), axis.out - 1)
+
+
+@kernel
+def _windows_over(axis, position):
+    """First window that has a tap at a position, and how many do, ``axis.step`` apart."""
+    first, last = first_window(axis, position), last_window(axis, position)
+    if axis.dilation == 1:
+        return first, max(last - first + 1, 0)
+    while first <= last and (position + axis.pad - first * axis.stride) % axis.dilation != 0:
+        first += 1
+    return first, max((last - first) // axis.step + 1, 0)
+
+
+@kernel
+def meets(axis, target, backward):
+    """First source position that a target position meets, and their number."""
+    if backward:
+        return _windows_over(axis, target)
+    return _between(axis, target, 0, axis.size)
+
+
+@kernel
+def counted(axis, window):
+    """Taps of a window that an average divides by."""
+    return _between(axis, window, -axis.before, axis.size + axis.after)[1]
+
+
+class Rows(NamedTuple):
+    """Source rows that a row of the target meets.
+
+    Attributes:
+        image: The image. d, h: Place of the target's row in it.
+        first: First source row, counted over all images. depths, heights: How many there are.
+        d_step, h_step: Rows from one to the next.
+    """
+
+    image: int
+    d: int
+    h: int
+    first: int
+    depths: int
+    heights: int
+    d_step: int
+    h_step: int
+
+
+class Box(NamedTuple):
+    """Runs of adjacent elements, equally spaced: how many on three axes, and how many apart."""
+
+    d: int
+    h: int
+    w: int
+    d_step: int
+    h_step: int
+    w_step: int
+    run_bytes: int
+
+
+@kernel
+def rows_met(g, axes, row):
+    """:class:`Rows` of a row of the target, rows counted over all images."""
+    d_axis, h_axis = axis_view(axes), axis_view(axes + AXIS_BYTES)
+    rest, h = row // g.to_h, row % g.to_h
+    image, d = rest // g.to_d, rest % g.to_d
+    first_d, depths = meets(d_axis, d, g.backward)
+    first_h, heights = meets(h_axis, h, g.backward)
+    first = (image * g.from_d + first_d) * g.from_h + first_h
+    return Rows(image, d, h, first, depths, heights, d_axis.step * g.from_h, h_axis.step)
+
+
+@kernel
+def box_of_pixels(kind, g, rows, columns, w_step):
+    """The pixels, channels last, that a pixel meets: a run is the channels of one."""
+    run_bytes = g.run * itemsize(kind)
+    d_step, h_step = rows.d_step * g.from_w, rows.h_step * g.from_w
+    return Box(rows.depths, rows.heights, columns, d_step, h_step, w_step, run_bytes)
+
+
+@kernel
+def box_of_rows(kind, g, rows):
+    """The rows, channels first, that a row meets: a run is one row."""
+    return Box(rows.depths, rows.heights, 1, rows.d_step, rows.h_step, 0, g.run * itemsize(kind))

@@ -1,0 +1,282 @@
+"""Maximum and average over windows, one pass over memory.
+
+Computes: max pooling, with or without indices, and average pooling, forward and backward, on one
+    to three axes.
+Layout: channels last with vectors over channels; channels first with vectors over columns, a
+    window's rows before its columns. Both in place.
+Accumulates: in the operands' type, float32 or float64; one sum per output in a fixed order.
+Good at: every pooling of the common networks. Bad at: very large windows that overlap.
+
+Scherer, Müller, Behnke 2010 (doi:10.1007/978-3-642-15825-4_10). See
+docs/algorithms/pool_window.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import prod
+
+from convforge.contract import (
+    Buffer,
+    Cost,
+    KernelRef,
+    Machine,
+    Program,
+    Rejected,
+    Step,
+    Tolerance,
+    Traits,
+    WeightFormat,
+)
+from convforge.kernels.cpu._pool_max import (
+    STRIPS,
+    argmax_channels_first,
+    max_backward,
+    max_channels_first,
+    max_channels_last,
+    max_planes,
+)
+from convforge.kernels.cpu._pool_mean import (
+    divide_gradient,
+    mean_channels_first,
+    mean_channels_first_backward,
+    mean_channels_last,
+    mean_planes,
+    spread_planes,
+)
+from convforge.kernels.cpu._wide import Wide
+from convforge.kernels.cpu._windows import PLANES, divisor_of, pack_pool, round_up, spans
+from convforge.problem import Direction, DType, Order, PoolKind, PoolProblem, Problem
+
+_STRIP_BYTES = 1 << 18
+"""A strip of dx stays in the L2 while windows are added to it."""
+_TASKS = 16
+"""Pieces of work for a few threads to share evenly."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowConfig:
+    """Elements of one vector, a few registers' worth."""
+
+    lanes: int
+
+
+class PoolWindow:
+    """The algorithm ``cpu.pool_window``."""
+
+    name = "cpu.pool_window"
+    revision = 1
+    tolerance = Tolerance(growth=4.0, exact=True)
+    traits = Traits()
+
+    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
+        """Any float32 or float64 pooling of at least one element."""
+        if not isinstance(problem, PoolProblem):
+            return Rejected("a pooling algorithm; this is a convolution")
+        if problem.x.dtype not in (DType.F32, DType.F64):
+            return Rejected(f"type {problem.x.dtype}: f32 or f64 only")
+        if 0 in problem.x_shape:
+            return Rejected("nothing to pool: an extent is zero")
+        return None
+
+    def configs(
+        self, problem: Problem, machine: Machine, workspace_limit: int
+    ) -> Iterable[WindowConfig]:
+        """The width that fits channels, or columns, best."""
+        assert isinstance(problem, PoolProblem)
+        config = _default_config(problem, machine)
+        workspace = self.program(problem, config, machine).workspace_bytes(machine.threads)
+        if workspace <= workspace_limit:
+            yield config
+
+    def weight_format(self, problem: Problem, config: WindowConfig) -> WeightFormat | None:
+        """None: pooling has no weights."""
+        return None
+
+    def program(self, problem: Problem, config: WindowConfig, machine: Machine) -> Program:
+        """One launch; two where the divisors of an average's gradient differ."""
+        assert isinstance(problem, PoolProblem)
+        kind = Wide(problem.x.dtype.value, config.lanes)
+        if problem.kind is PoolKind.AVG:
+            return _mean(problem, kind)
+        if problem.direction is Direction.FPROP:
+            return _max(problem, kind)
+        return _max_backward(problem, kind)
+
+
+def _channels_last(problem: PoolProblem) -> bool:
+    """Whether vectors go over channels; an only channel is a plane in either order."""
+    return problem.x.order is Order.CHANNELS_LAST and problem.C > 1
+
+
+def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
+    if _channels_last(problem):
+        run = problem.C
+    else:
+        run = prod(problem.size) if _whole_planes(problem) else spans(problem)[2].target
+    register = machine.vector_bytes // problem.x.dtype.itemsize
+    fitting = [count for count in (4, 2, 1) if count * register <= run] or [1]
+
+    def cost(registers: int) -> float:
+        """Registers that are computed, and half of one for the loops around each vector."""
+        return -(-run // (registers * register)) * (registers + 0.5)
+
+    return WindowConfig(register * min(fitting, key=cost))
+
+
+def _max(problem: PoolProblem, kind: Wide) -> Program:
+    if _whole_planes(problem) and not problem.indices:
+        return _planes(problem, max_planes, kind, "x", "y")
+    operands = ("x", "y", "indices" if problem.indices else "")
+    if _channels_last(problem):
+        return _rows(problem, max_channels_last, kind, operands)
+    line = spans(problem)[2].line(kind.lanes)
+    element = problem.x.dtype.itemsize + 8 * problem.indices
+    kernel = argmax_channels_first if problem.indices else max_channels_first
+    return _rows(problem, kernel, kind, operands, line=line, scratch=line * element)
+
+
+def _max_backward(problem: PoolProblem, kind: Wide) -> Program:
+    axes = spans(problem)
+    outermost = next((i for i, span in enumerate(axes) if span.source * span.target > 1), 2)
+    span, inner = axes[outermost], axes[outermost + 1 :]
+    channels = problem.C if _channels_last(problem) else 1
+    images = problem.N * problem.C // channels
+    to_inner = prod(each.target for each in inner)
+    position_bytes = to_inner * channels * problem.x.dtype.itemsize
+    # A window that straddles two strips is asked by both: strips are longer than the overlap.
+    overlap = span.axis.extent - span.stride
+    length = max(_STRIP_BYTES // position_bytes, 8 * overlap, 1)
+    length = round_up(length, span.axis.stride)
+    strips = -(-span.target // length)
+    block = _block(channels, images * strips, kind)
+    packed = STRIPS.pack(
+        images=images,
+        channels=channels,
+        block=block,
+        strips=strips,
+        length=length,
+        from_inner=prod(each.source for each in inner),
+        to_inner=to_inner,
+    )
+    step = Step(
+        name="scatter",
+        kernel=KernelRef(max_backward, kind),
+        operands=("y", "indices", "x"),
+        constants=packed + span.pack(problem.count_include_pad),
+        tasks=images * strips * -(-channels // block),
+        cost=Cost(flops=prod(problem.y_shape), bytes=problem.bytes + 8 * prod(problem.y_shape)),
+    )
+    return Program(steps=(step,))
+
+
+def _mean(problem: PoolProblem, kind: Wide) -> Program:
+    backward = problem.direction is Direction.DGRAD
+    source, target = ("y", "x") if backward else ("x", "y")
+    if _whole_planes(problem):
+        kernel = spread_planes if backward else mean_planes
+        return _planes(problem, kernel, kind, source, target)
+    divisor, before = divisor_of(problem), Program(steps=())
+    if backward and not divisor:
+        before, source, divisor = _divide_gradient(problem, kind), "shares", 1
+    kernel, line, behind = mean_channels_last, 0, 0
+    if not _channels_last(problem):
+        kernel = mean_channels_first_backward if backward else mean_channels_first
+        w = spans(problem)[2]
+        line, behind = w.line(kind.lanes), round_up(w.out, kind.lanes)
+    scratch = (line + behind) * problem.x.dtype.itemsize
+    last = _rows(
+        problem, kernel, kind, (source, target), divisor=divisor, line=line, scratch=scratch
+    )
+    return Program(steps=(*before.steps, *last.steps), buffers=(*before.buffers, *last.buffers))
+
+
+def _rows(
+    problem: PoolProblem,
+    kernel: Callable[..., None],
+    kind: Wide,
+    operands: tuple[str, ...],
+    *,
+    divisor: int = 1,
+    line: int = 0,
+    scratch: int = 0,
+) -> Program:
+    """One launch whose tasks are rows of the target, or blocks of channels of rows."""
+    d, h, _ = spans(problem)
+    channels_last, scratch = _channels_last(problem), round_up(scratch, 64)
+    rows = problem.N * (1 if channels_last else problem.C) * d.target * h.target
+    block = _block(problem.C, rows, kind)
+    constants = pack_pool(
+        problem,
+        channels_last=channels_last,
+        block=block,
+        divisor=divisor,
+        line=line,
+        scratch_bytes=scratch,
+    )
+    step = Step(
+        name="windows",
+        kernel=KernelRef(kernel, kind),
+        operands=(*operands, "scratch" if scratch else ""),
+        constants=constants,
+        tasks=rows * -(-problem.C // block) if channels_last else rows,
+        cost=Cost(flops=problem.flops, bytes=problem.bytes),
+    )
+    buffers = (Buffer(name="scratch", nbytes=scratch, scope="worker"),) if scratch else ()
+    return Program(steps=(step,), buffers=buffers)
+
+
+def _block(channels: int, pieces: int, kind: Wide) -> int:
+    """Channels of a task: all of them, unless there are too few other pieces of work."""
+    return round_up(-(-channels * pieces // max(pieces, _TASKS)), kind.lanes)
+
+
+def _whole_planes(problem: PoolProblem) -> bool:
+    """Whether the window is the image, and channels come first: planes are runs of memory."""
+    return not _channels_last(problem) and all(
+        axis.size == axis.filter == axis.padded for axis in problem.axes
+    )
+
+
+def _planes(
+    problem: PoolProblem, kernel: Callable[..., None], kind: Wide, source: str, target: str
+) -> Program:
+    """One launch whose tasks are whole planes."""
+    planes = problem.N * problem.C
+    divisor = problem.divisor or problem.taps
+    step = Step(
+        name="planes",
+        kernel=KernelRef(kernel, kind),
+        operands=(source, target),
+        constants=PLANES.pack(count=planes, length=prod(problem.size), divisor=divisor),
+        tasks=planes,
+        cost=Cost(flops=problem.flops, bytes=problem.bytes),
+    )
+    return Program(steps=(step,))
+
+
+def _divide_gradient(problem: PoolProblem, kind: Wide) -> Program:
+    """The launch before a backward average whose divisors differ."""
+    channels_last, (d, h, w) = _channels_last(problem), spans(problem)
+    y_bytes = prod(problem.y_shape) * problem.x.dtype.itemsize
+    row = w.out * (problem.C if channels_last else 1)
+    table = round_up(row * problem.x.dtype.itemsize, 64)
+    step = Step(
+        name="divide",
+        kernel=KernelRef(divide_gradient, kind),
+        operands=("y", "shares", "divisors"),
+        constants=pack_pool(problem, channels_last=channels_last, divisor=0, scratch_bytes=table),
+        tasks=problem.N * (1 if channels_last else problem.C) * d.out * h.out,
+        cost=Cost(flops=prod(problem.y_shape), bytes=2 * y_bytes),
+    )
+    return Program(
+        steps=(step,),
+        buffers=(
+            Buffer(name="shares", nbytes=y_bytes),
+            Buffer(name="divisors", nbytes=table, scope="worker"),
+        ),
+    )
+
+
+ALGORITHMS = (PoolWindow(),)
