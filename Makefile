@@ -46,7 +46,7 @@ docs: $(VENV)/.with-docs ## build the documentation, warnings as errors
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.with-test ## print the side-by-side tables (peers that are installed take part)
-	$(BIN)/convforge bench
+	$(BIN)/convforge bench foundation --json bench/results
 
 clean: ## remove .venv and everything that builds write
 	rm -rf $(VENV) build dist docs/_build docs/_generated src/*.egg-info

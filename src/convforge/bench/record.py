@@ -1,0 +1,145 @@
+"""Measurements for files: JSON that says when, where and with what they were taken."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import convforge
+from convforge.bench.foundation import Foundation
+from convforge.bench.goals import Goal
+from convforge.bench.measure import Measurement, Table
+from convforge.bench.rows import Row
+from convforge.bench.timer import Method, geometric_mean
+from convforge.runtime import machine, threads
+
+_PACKAGES = ("numpy", "numba", "llvmlite", "torch", "onnxruntime")
+
+
+def circumstances(method: Method) -> dict[str, Any]:
+    """Date, machine, versions, commit and the timer's settings."""
+    cpu = machine.cpu()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": {
+            "cpu": machine.cpu_name(),
+            "cores": machine.cpu_count(),
+            "isa": cpu.isa,
+            "l1_bytes": cpu.l1_bytes,
+            "l2_bytes": cpu.l2_bytes,
+            "l3_bytes": cpu.l3_bytes,
+            "threading_layer": threads.layer(),
+            "system": platform.platform(),
+        },
+        "versions": {
+            "convforge": convforge.__version__,
+            "python": platform.python_version(),
+            **{name: found for name in _PACKAGES if (found := _version(name))},
+        },
+        "method": asdict(method),
+    }
+
+
+def table_record(table: Table) -> dict[str, Any]:
+    """One table: every time in milliseconds, every ratio, and their summaries."""
+    return {
+        "name": table.name,
+        "title": table.title,
+        "threads": table.threads,
+        "peak_gflops": _number(table.peak_gflops),
+        "layers": [_layer_record(table, one) for one in table.measured],
+        "summary": {
+            f"{row} / {peer}": {
+                "geometric_mean": _number(geometric_mean(ratios)),
+                "lowest": _number(min(ratios)),
+                "layers": len(ratios),
+            }
+            for row in Row
+            for peer in table.peers
+            if (ratios := table.ratios(row, peer))
+        },
+        "notes": list(table.notes),
+    }
+
+
+def write(path: Path, record: dict[str, Any], name: str) -> Path:
+    """Write a record; into a folder it goes as ``<name>-<isa>.json``. Returns where it is."""
+    if path.suffix != ".json":
+        path = path / f"{name}-{machine.isa()}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _layer_record(table: Table, one: Measurement) -> dict[str, Any]:
+    return {
+        "label": one.label,
+        "problem": one.problem,
+        "algorithm": one.algorithm,
+        "flops": one.flops,
+        "error_units": _number(one.error_units),
+        "times": {
+            who: {"median_ms": _number(timing.median_s * 1e3), "spread": _number(timing.spread)}
+            for who, timing in one.timings.items()
+        },
+        "ratios": {
+            f"{row} / {peer}": _number(ratio)
+            for row in Row
+            for peer in table.peers
+            if not math.isnan(ratio := one.ratio(row, peer))
+        },
+    }
+
+
+def _number(value: float) -> float | None:
+    """Four digits; JSON has no NaN."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of a checkout, marked if files differ from it; None outside of one."""
+    package = Path(convforge.__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(package.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", package.name)  # fails in somebody else's repository
+        return git("describe", "--always", "--dirty", "--abbrev=12")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def tables_record(tables: Iterable[Table], method: Method) -> dict[str, Any]:
+    """Several tables and their circumstances."""
+    return {**circumstances(method), "tables": [table_record(table) for table in tables]}
+
+
+def foundation_record(found: Foundation, goals: Iterable[Goal], method: Method) -> dict[str, Any]:
+    """A run of the foundation: the tables, the costs of a call and of a start, the promises."""
+    return {
+        **tables_record(found.tables, method),
+        "tiny": table_record(found.tiny),
+        "startup": {name: _number(value) for name, value in asdict(found.startup).items()},
+        "harness_against_itself": {
+            f"{count} threads": _number(ratio) for count, ratio in found.itself.items()
+        },
+        "goals": [asdict(goal) | {"value": _number(goal.value), "met": goal.met} for goal in goals],
+    }

@@ -1,0 +1,188 @@
+"""Tables of measurements, for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from convforge.bench.goals import Goal
+from convforge.bench.measure import OURS, Measurement, Table
+from convforge.bench.rows import Row
+from convforge.bench.timer import geometric_mean
+
+_SHORT = {"onnxruntime": "ort"}
+_SLOWER = 0.95
+"""Ratios below this are red: slower than the peer by more than the harness errs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: a number of each measurement, NaN where there is none.
+
+    Attributes:
+        heading: Two lines. value: The number. spell: How it is written.
+        summarised: Has a geometric mean and a lowest value.
+    """
+
+    heading: str
+    value: Callable[[Measurement], float]
+    spell: Callable[[float], Text]
+    summarised: bool = False
+
+
+def render(table: Table) -> RenderableType:
+    """Rates, shares of the peak, and ratios to each peer: above 1, convforge is faster."""
+    view = _blank()
+    view.add_column("layer", no_wrap=True)
+    algorithms = {one.algorithm for one in table.measured}
+    if len(algorithms) > 1:
+        view.add_column("algorithm", no_wrap=True)
+    shown = [c for c in columns(table) if not all(math.isnan(c.value(m)) for m in table.measured)]
+    for column in shown:
+        view.add_column(column.heading, justify="right", no_wrap=True)
+    for one in table.measured:
+        names = [one.label] if len(algorithms) == 1 else [one.label, one.algorithm]
+        view.add_row(*names, *(column.spell(column.value(one)) for column in shown))
+    if len(table.measured) > 1:
+        view.add_section()
+        blank = [""] * (len(algorithms) > 1)
+        view.add_row("geometric mean", *blank, *(_summary(table, c, geometric_mean) for c in shown))
+        view.add_row("lowest", *blank, *(_summary(table, c, min) for c in shown))
+    return _titled(_title(table), view, table.notes)
+
+
+def render_calls(table: Table) -> RenderableType:
+    """Microseconds a call, for a layer with next to no work."""
+    view = _blank()
+    view.add_column("who")
+    for heading in ("µs", "spread"):
+        view.add_column(heading, justify="right")
+    for one in table.measured:
+        for who, timing in one.timings.items():
+            view.add_row(who, f"{timing.median_s * 1e6:.1f}", f"{timing.spread:.0%}")
+    return _titled(_title(table), view, table.notes)
+
+
+def render_goals(goals: Iterable[Goal]) -> RenderableType:
+    """What is promised, and what came."""
+    view = _blank()
+    view.add_column("number")
+    for heading in ("measured", "wanted", "met"):
+        view.add_column(heading, justify="right")
+    for goal in goals:
+        sign = "≤" if goal.at_most else "≥"
+        view.add_row(
+            goal.name,
+            f"{goal.value:.4g}{goal.unit}",
+            f"{sign} {goal.wanted:g}{goal.unit}",
+            "[green]yes" if goal.met else "[red]no",
+        )
+    return _titled("promised and measured", view)
+
+
+def columns(table: Table) -> Iterator[Column]:
+    """Every column that a table of this kind may have; rates are in GFLOP/s."""
+    main = table.peers[0] if table.peers else None
+    for peer in table.peers:
+        yield _rate(_SHORT.get(peer, peer), peer, Row.WARM)
+    yield _rate("plan", OURS, Row.WARM)
+    yield Column("of\npeak", partial(share_of_peak, table), _percent, summarised=True)
+    for peer in table.peers:
+        yield _ratio("plan", peer, Row.WARM)
+    if main:
+        yield Column(f"ceiling\n/{main}", partial(ceiling, table, main), _plain_ratio, True)
+    yield _rate("cold", OURS, Row.COLD)
+    for peer in table.peers:
+        yield _ratio("cold", peer, Row.COLD)
+    yield _rate("call", OURS, Row.FUNCTIONAL)
+    if main:
+        yield _ratio("call", main, Row.FUNCTIONAL)
+    yield Column("spread", spread, _percent)
+    yield Column("error\nunits", lambda one: one.error_units, _two_digits)
+
+
+def share_of_peak(table: Table, one: Measurement) -> float:
+    """Rate of the direct form over the machine's; algorithms that multiply less exceed 1."""
+    return one.gflops(OURS, Row.WARM) / table.peak_gflops
+
+
+def ceiling(table: Table, peer: str, one: Measurement) -> float:
+    """The best ratio to the peer that an algorithm with all the multiplications can reach."""
+    return table.peak_gflops / one.gflops(peer, Row.WARM)
+
+
+def spread(one: Measurement) -> float:
+    """Largest distance between quartiles among the contestants, as a share of the median."""
+    return max(timing.spread for timing in one.timings.values())
+
+
+def _blank() -> RichTable:
+    return RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+
+
+def _titled(title: str, view: RichTable, notes: Sequence[str] = ()) -> RenderableType:
+    """A table between its title and its notes, neither of which is as narrow as the table."""
+    return Group(
+        Text(title, style="bold"), view, *(Text(f"  {note}", style="dim") for note in notes)
+    )
+
+
+def _title(table: Table) -> str:
+    parts = [f"{table.title}, {table.threads} thread{'s' * (table.threads != 1)}"]
+    algorithms = {one.algorithm for one in table.measured}
+    if len(algorithms) == 1:
+        parts += algorithms
+    if not math.isnan(table.peak_gflops):
+        parts.append(f"GFLOP/s of a measured peak of {table.peak_gflops:.0f}")
+    return " · ".join(parts)
+
+
+def _rate(heading: str, who: str, row: Row) -> Column:
+    return Column(heading, lambda one: one.gflops(who, row), _three_digits)
+
+
+def _ratio(what: str, peer: str, row: Row) -> Column:
+    heading = f"{what}\n/{_SHORT.get(peer, peer)}"
+    return Column(heading, lambda one: one.ratio(row, peer), _judged_ratio, summarised=True)
+
+
+def _summary(table: Table, column: Column, reduce: Callable[[list[float]], float]) -> Text:
+    values = [column.value(one) for one in table.measured]
+    known = [value for value in values if not math.isnan(value)]
+    if not column.summarised or not known:
+        return Text()
+    text = column.spell(reduce(known))
+    text.stylize("bold")
+    return text
+
+
+def _spelled(text: str, value: float, style: str = "") -> Text:
+    return Text("–", style="dim") if math.isnan(value) else Text(text, style=style)
+
+
+def _three_digits(value: float) -> Text:
+    return _spelled(f"{value:.0f}" if value >= 99.5 else f"{value:.3g}", value)
+
+
+def _two_digits(value: float) -> Text:
+    return _spelled(f"{value:.2g}", value)
+
+
+def _percent(value: float) -> Text:
+    return _spelled(f"{value:.0%}", value)
+
+
+def _plain_ratio(value: float) -> Text:
+    return _spelled(f"{value:.2f}", value, "dim")
+
+
+def _judged_ratio(value: float) -> Text:
+    style = "green" if value >= 1 else "red" if value < _SLOWER else ""
+    return _spelled(f"{value:.2f}", value, style)

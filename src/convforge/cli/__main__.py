@@ -1,0 +1,5 @@
+"""``python -m convforge.cli``."""
+
+from convforge.cli import main
+
+main()

@@ -1,0 +1,24 @@
+"""Where commands print."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+_PIPE_WIDTH = 150
+"""Columns where the output is no terminal: tables must not be cut in a log."""
+
+
+def console() -> Console:
+    """Standard output."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+
+
+def fail(problem: Exception | str) -> NoReturn:
+    """Say what is wrong on standard error, and end with status 2."""
+    Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(problem))}")
+    raise typer.Exit(2)
