@@ -127,3 +127,20 @@ def block_store(context, kind, block, address, row_bytes, rows, columns):
 
     places = (types.int64, types.int64, types.int64, types.int64)
     return types.void(kind, _block_type(kind), *places), codegen
+
+
+@intrinsic
+def columns_store(context, kind, block, address, row_bytes, columns):
+    """All rows of a block, the first ``columns`` columns, to memory."""
+
+    def codegen(context, builder, signature, args):
+        _, block, address, row_bytes, columns = args
+        mask = lanes_below(builder, columns, kind.lanes)
+        for i in range(kind.lanes):
+            place = builder.add(address, builder.mul(row_bytes, constant(i)))
+            row = builder.extract_value(block, i)
+            masked_store(builder, row, place, mask, kind.vector.itemsize)
+        return context.get_dummy_value()
+
+    places = (types.int64, types.int64, types.int64)
+    return types.void(kind, _block_type(kind), *places), codegen

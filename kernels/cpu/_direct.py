@@ -25,6 +25,8 @@ from convforge.kernels.cpu._images import Images, output_strides
 from convforge.kernels.cpu._store import (
     STORE_BYTES,
     pack_store,
+    slab_bytes,
+    store_planes,
     store_rows,
     store_view,
 )
@@ -51,7 +53,7 @@ MOST_TASKS_PER_THREAD = 4
 
 DIRECT = Layout(
     "Direct",
-    "groups blocks batch run tap_panel_bytes panel_bytes group_source_bytes group_channels "
+    "groups blocks batch run step tap_panel_bytes panel_bytes group_source_bytes group_channels "
     "scratch_bytes zero_bytes copies plain",
 )
 _direct = DIRECT.view
@@ -78,7 +80,7 @@ def gather_multiply(tile, constants, pointers, worker, workers):
 
     table = p.scratch + worker * c.scratch_bytes
     slab = table + 8 * COLUMNS * rows
-    zeros = slab + rows * panel_row
+    zeros = slab + (rows + lanes(tile)) * panel_row
     clear_bytes(zeros, c.zero_bytes)
 
     tiles = (g.pixels + rows - 1) // rows
@@ -104,23 +106,19 @@ def gather_multiply(tile, constants, pointers, worker, workers):
                     clip(tile, g, tap, table, zeros)
                     rows_at, moved = table + 8 * rows, 0
                 b = panel + tap.position * c.tap_panel_bytes
-                sums = accumulate_run(tile, sums, rows_at, moved, b, c.run, size, panel_row)
+                sums = accumulate_run(tile, sums, rows_at, moved, b, c.run, c.step, panel_row)
             channel = group * c.group_channels + block * width
-            if c.plain and c.group_channels - block * width >= width:
-                tile_scatter(tile, sums, table + 40 * rows, p.output + channel * size, s.row_bytes)
+            left = min(width, c.group_channels - block * width)
+            output = p.output + channel * (s.plane_bytes or size)
+            if c.plain and left == width and s.plane_bytes == 0:
+                tile_scatter(tile, sums, table + 40 * rows, output, s.row_bytes)
                 continue
             tile_store(tile, sums, slab, panel_row)
-            store_rows(
-                tile,
-                s,
-                slab,
-                count,
-                min(width, c.group_channels - block * width),
-                table + 40 * rows,
-                p.output + channel * (s.plane_bytes or size),
-                p.bias + channel * size,
-                p.residual + channel * size,
-            )
+            if not c.plain or s.plane_bytes == 0:
+                bias, residual = p.bias + channel * size, p.residual + channel * size
+                store_rows(tile, s, slab, count, left, table + 40 * rows, output, bias, residual)
+            if s.plane_bytes:
+                store_planes(tile, s, slab, count, left, table + 40 * rows, output)
 
 
 @device
@@ -150,7 +148,11 @@ def multiply_step(
         machine.l2_bytes // 2 // max(panel_bytes, 1), blocks * tiles * problem.groups // enough
     )
     batch = _even_batch(blocks, most)
-    pixel_bytes = inputs * problem.groups * size
+    # Channels last, a pixel's channels are adjacent; channels first, they are a plane apart.
+    step, pixel_bytes, image_bytes = size, inputs * problem.groups * size, 0
+    if io.source_planes:
+        step, pixel_bytes = prod(gather.source) * size, size
+        image_bytes = inputs * problem.groups * step
     copies = len(gather.taps) == 1 and run * size >= _SET_BYTES and pixel_bytes % _SET_BYTES == 0
     row_bytes, plane_bytes, dest_image = output_strides(problem, io.planes)
     constants = (
@@ -159,17 +161,18 @@ def multiply_step(
             blocks=blocks,
             batch=batch,
             run=run,
+            step=step,
             tap_panel_bytes=run * panel_row,
             panel_bytes=panel_bytes,
-            group_source_bytes=inputs * size,
+            group_source_bytes=inputs * step,
             group_channels=outputs,
             scratch_bytes=scratch_bytes(tile, run, size),
             zero_bytes=_zero_bytes(run, size),
             copies=copies,
-            plain=not (problem.post or problem.accumulate or io.planes),
+            plain=not (problem.post or problem.accumulate),
         )
         + pack_store(problem, row_bytes, plane_bytes)
-        + pack_grid(gather, pixel_bytes, dest_image)
+        + pack_grid(gather, pixel_bytes, dest_image, image_bytes)
     )
     multiplied = tiles * tile.rows * blocks * tile.width * problem.groups
     pixels = gather.pixels * outputs * problem.groups
@@ -202,7 +205,7 @@ def _zero_bytes(run: int, size: int) -> int:
 
 def scratch_bytes(tile: Tile, run: int, size: int) -> int:
     """Tables, slab and zeros of one worker."""
-    used = 8 * COLUMNS * tile.rows + tile.rows * tile.width * size + _zero_bytes(run, size)
+    used = 8 * COLUMNS * tile.rows + slab_bytes(tile, size) + _zero_bytes(run, size)
     if run * size >= _SET_BYTES:
         used += tile.rows * (run * size + _SKEW_BYTES)
     return -(-used // 64) * 64

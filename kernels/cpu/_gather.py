@@ -130,12 +130,13 @@ tap_view = TAP.view
 TAP_BYTES = TAP.nbytes
 
 
-def pack_grid(gather: Gather, pixel_bytes: int, dest_image: int = 0) -> bytes:
+def pack_grid(gather: Gather, pixel_bytes: int, dest_image: int = 0, image_bytes: int = 0) -> bytes:
     """The struct ``GRID`` and after it the table of ``TAP``.
 
     Args:
         pixel_bytes: Bytes of a source pixel, all channels of all groups.
         dest_image: Destination rows of one image, if not its pixels.
+        image_bytes: Bytes of a source image, if not those of its pixels.
     """
     row_bytes = gather.source[2] * pixel_bytes
     plane_bytes = gather.source[1] * row_bytes
@@ -143,7 +144,7 @@ def pack_grid(gather: Gather, pixel_bytes: int, dest_image: int = 0) -> bytes:
     fields = {
         "pixels": gather.pixels,
         "taps": len(gather.taps),
-        "image_bytes": gather.source[0] * plane_bytes,
+        "image_bytes": image_bytes or gather.source[0] * plane_bytes,
         "plane_bytes": plane_bytes,
         "row_bytes": row_bytes,
         "pixel_bytes": pixel_bytes,

@@ -25,6 +25,7 @@ class Images:
     """Names of the operands in channels-last order, and how they come to be.
 
     Attributes:
+        source_planes: The source is read channels first, in place.
         planes: The output is written channels first, straight from the tile.
         run, grids: Where the source is a padded copy: elements a tap spans, and its grid.
     """
@@ -36,6 +37,7 @@ class Images:
     before: tuple[Step, ...]
     after: tuple[Step, ...]
     buffers: tuple[Buffer, ...]
+    source_planes: bool = False
     planes: bool = False
     run: int = 0
     grids: tuple[Gather, ...] = ()
@@ -63,11 +65,12 @@ def channels_last(
     return buffer, (step,), (Buffer(name=buffer, nbytes=nbytes),)
 
 
-def images(problem: ConvProblem, merge_rows: bool = True) -> Images:
+def images(problem: ConvProblem, tapwise: bool = True) -> Images:
     """Operands of fprop or dgrad, channels last.
 
     Args:
-        merge_rows: Allow a padded copy of a source with few channels, whose taps are rows.
+        tapwise: The kernel adds tap by tap. Then a source with few channels may be a padded
+            copy whose taps are rows, and a pointwise one, which no tap leaves, stays as it is.
     """
     if problem.direction is Direction.FPROP:
         source, source_is = "x", (problem.x, problem.C, problem.size)
@@ -76,7 +79,15 @@ def images(problem: ConvProblem, merge_rows: bool = True) -> Images:
         source, source_is = "y", (problem.y, problem.K, problem.out)
         output, output_is = "x", (problem.x, problem.C, problem.size)
     residual = "residual" if PostOp.RESIDUAL in problem.post else ""
-    source, before, buffers = channels_last(problem, source, *source_is)
+    source_planes = (
+        tapwise
+        and is_pointwise(problem)
+        and not is_channels_last(source_is[0].order, *source_is[1:])
+    )
+    before: tuple[Step, ...] = ()
+    buffers: tuple[Buffer, ...] = ()
+    if not source_planes:
+        source, before, buffers = channels_last(problem, source, *source_is)
     after: tuple[Step, ...] = ()
     name, steps, own = channels_last(problem, output, *output_is)
     # Written from the tile where nothing is read and pixels of a phase are adjacent.
@@ -92,7 +103,7 @@ def images(problem: ConvProblem, merge_rows: bool = True) -> Images:
         after = (to_channels_first(name, output, operand.dtype, problem.N, channels, spatial),)
         buffers, output = buffers + own, name
     run, grids = 0, tuple[Gather, ...]()
-    if merge_rows and problem.direction is Direction.FPROP and wants_rows(problem):
+    if tapwise and problem.direction is Direction.FPROP and wants_rows(problem):
         step, buffer = padded_copy(problem, source)
         before, buffers = (*before, step), (*buffers, buffer)
         source, run, grids = "padded", problem.C * problem.axes[-1].filter, (rows_of(problem),)
@@ -104,6 +115,7 @@ def images(problem: ConvProblem, merge_rows: bool = True) -> Images:
         before=before,
         after=after,
         buffers=buffers,
+        source_planes=source_planes,
         planes=planes,
         run=run,
         grids=grids,

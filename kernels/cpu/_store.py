@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from convforge.kernels.cpu._block import block_load, block_store, block_transpose
-from convforge.kernels.cpu._tile import tile_columns
+from convforge.kernels.cpu._block import block_store, block_transpose, columns_store, whole_load
+from convforge.kernels.cpu._tile import Tile, tile_columns
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -56,6 +56,11 @@ def pack_store(problem: ConvProblem, row_bytes: int, plane_bytes: int = 0) -> by
     )
 
 
+def slab_bytes(tile: Tile, size: int) -> int:
+    """Memory of a tile's sums, and of as many rows more as a vector has lanes."""
+    return (tile.rows + tile.lanes) * tile.width * size
+
+
 @device
 def _smooth(x, activation):
     """Activations that need an exponential, in float64: the sums are few, the error is not."""
@@ -81,7 +86,8 @@ def store_rows(tile, s, slab, count, width, destinations, output, bias, residual
     """Write ``count`` rows of a slab, ``width`` channels each, through the post ops.
 
     Args:
-        slab: Address of the sums, rows one tile's width apart; overwritten.
+        slab: Address of the sums, rows one tile's width apart; overwritten. Where channels are
+            planes, the finished rows stay there for :func:`store_planes`.
         destinations: Table of the rows' pixels in the output.
         output, residual: Address of the first of these channels in pixel 0.
         bias: Address of the first of these channels' bias.
@@ -118,12 +124,10 @@ def store_rows(tile, s, slab, count, width, destinations, output, bias, residual
                 store(output + offset + at, value)
             else:
                 store_first(output + offset + at, value, left)
-    if s.plane_bytes:
-        _store_planes(tile, s, slab, count, width, destinations, output)
 
 
 @device
-def _store_planes(tile, s, slab, count, width, destinations, output):
+def store_planes(tile, s, slab, count, width, destinations, output):
     """Write a finished slab channels first: blocks of pixels that are adjacent in their plane."""
     slab_row = tile_columns(tile) * vector_bytes(tile)
     first = 0
@@ -139,7 +143,10 @@ def _store_planes(tile, s, slab, count, width, destinations, output):
         for j in range(0, width, lanes(tile)):
             sums = slab + first * slab_row + j * itemsize(tile)
             place = output + dest * s.row_bytes + j * s.plane_bytes
-            block = block_load(tile, sums, slab_row, pixels, lanes(tile))
-            block = block_transpose(tile, block)
-            block_store(tile, block, place, s.plane_bytes, width - j, pixels)
+            # Rows beyond the pixels are read, which the slab has room for, and not written.
+            block = block_transpose(tile, whole_load(tile, sums, slab_row))
+            if width - j >= lanes(tile):
+                columns_store(tile, block, place, s.plane_bytes, pixels)
+            else:
+                block_store(tile, block, place, s.plane_bytes, width - j, pixels)
         first += pixels

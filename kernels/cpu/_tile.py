@@ -46,7 +46,8 @@ class Tile:
     def __init__(self, element: str, rows: int, columns: int):
         self._numba_type_ = TileType(element, rows, columns)
         self.rows = rows
-        self.width = columns * self._numba_type_.lanes
+        self.lanes = self._numba_type_.lanes
+        self.width = columns * self.lanes
 
     def __repr__(self):
         return repr(self._numba_type_)

@@ -48,6 +48,8 @@ from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refu
 from convforge.kernels.cpu._store import (
     STORE_BYTES,
     pack_store,
+    slab_bytes,
+    store_planes,
     store_rows,
     store_view,
 )
@@ -105,7 +107,7 @@ def lowered_multiply(tile, constants, pointers, worker, workers):
 
     table = p.scratch + worker * c.scratch_bytes
     slab = table + 8 * COLUMNS * rows
-    matrix = slab + rows * panel_row
+    matrix = slab + (rows + lanes(tile)) * panel_row
     chunks = (g.pixels + c.chunk - 1) // c.chunk
     tasks = c.groups * chunks
     for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
@@ -133,17 +135,12 @@ def lowered_multiply(tile, constants, pointers, worker, workers):
                         moved = i * c.run * size
                         sums = accumulate_run(tile, sums, table, moved, b, c.run, size, panel_row)
                 tile_store(tile, sums, slab, panel_row)
-                store_rows(
-                    tile,
-                    s,
-                    slab,
-                    count,
-                    min(width, c.group_channels - block * width),
-                    table + 40 * rows,
-                    p.output + channel * (s.plane_bytes or size),
-                    p.bias + channel * size,
-                    p.residual + channel * size,
-                )
+                left = min(width, c.group_channels - block * width)
+                output = p.output + channel * (s.plane_bytes or size)
+                bias, residual = p.bias + channel * size, p.residual + channel * size
+                store_rows(tile, s, slab, count, left, table + 40 * rows, output, bias, residual)
+                if s.plane_bytes:
+                    store_planes(tile, s, slab, count, left, table + 40 * rows, output)
 
 
 def _multiply_step(
@@ -197,7 +194,7 @@ def _scratch_bytes(problem: ConvProblem, tile: Tile, tiles: int) -> int:
     size = problem.x.dtype.itemsize
     inputs = problem.group_C if problem.direction is Direction.FPROP else problem.group_K
     matrix = tiles * tile.rows * problem.taps * inputs * size
-    return -(-(8 * COLUMNS * tile.rows + tile.rows * tile.width * size + matrix) // 64) * 64
+    return -(-(8 * COLUMNS * tile.rows + slab_bytes(tile, size) + matrix) // 64) * 64
 
 
 class ConvIm2col:
@@ -249,7 +246,7 @@ class ConvIm2col:
         tile = Tile(problem.x.dtype.value, config.rows, config.columns)
         if problem.direction is Direction.WGRAD:
             return lowered_outer_program(problem, tile, config.tiles)
-        io = images(problem, merge_rows=False)
+        io = images(problem, tapwise=False)
         steps = [_multiply_step(problem, grid, tile, config.tiles, io) for grid in gathers(problem)]
         scratch = _scratch_bytes(problem, tile, config.tiles)
         return Program(
