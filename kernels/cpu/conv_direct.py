@@ -63,7 +63,7 @@ class ConvDirect:
     name = "cpu.conv_direct"
     revision = 1
     tolerance = Tolerance(growth=4.0, exact=True)
-    traits = Traits()
+    traits = Traits(strict_nan=False)
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
         """Any float32 or float64 convolution with work to do and zeros around the image."""

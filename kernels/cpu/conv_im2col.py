@@ -203,7 +203,7 @@ class ConvIm2col:
     name = "cpu.conv_im2col"
     revision = 1
     tolerance = Tolerance(growth=4.0, exact=True)
-    traits = Traits()
+    traits = Traits(strict_nan=False)
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
         """Any float32 or float64 convolution with work to do; pad modes except in dgrad."""

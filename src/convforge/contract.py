@@ -85,11 +85,19 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """Promises about bits: equal results from run to run, for any thread count, for any N."""
+    """Promises about bits.
+
+    Attributes:
+        deterministic, thread_invariant, batch_invariant: Equal results from run to run, for any
+            number of threads, for any number of images beside this one.
+        strict_nan: A NaN or infinity reaches exactly the outputs that it is a factor of. False
+            where zeros outside the image are multiplied (0 * inf is NaN) or skipped.
+    """
 
     deterministic: bool = True
     thread_invariant: bool = True
     batch_invariant: bool = True
+    strict_nan: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

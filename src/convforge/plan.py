@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -131,6 +132,12 @@ class Plan:
             *(name for name, _, _ in self._extras),
             *(["indices"] if self._has_indices else []),
         ]
+        self._is_complete = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_is_complete" in self.__dict__:
+            raise AttributeError(f"a plan is immutable: {name} cannot be set")
+        super().__setattr__(name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.problem, self.policy, self.algorithm, self.config)
@@ -185,6 +192,7 @@ class Plan:
         data = aligned_empty(self.weight_format.nbytes)
         packer = Executable(self.weight_format.pack, ["w", "packed"], self._machine)
         packer.run([array_address(w), array_address(data)])
+        data.flags.writeable = False
         return PreparedWeights(self.weight_format.id, data)
 
     def __call__(
@@ -234,7 +242,7 @@ class Plan:
             out = np.empty(self._out_shape, self._out_dtype)
         else:
             _require(self.problem, "out", out, self._out_shape, self._out_dtype)
-            _require_writable(self.problem, out, (*arrays, residual))
+            _require_writable(self.problem, out, (*arrays, bias, residual))
         addresses.append(array_address(out))
         if self._extras or bias is not None or residual is not None:
             addresses += self._extra_addresses({"bias": bias, "residual": residual})
@@ -245,6 +253,21 @@ class Plan:
             addresses.append(array_address(indices))
         (self._prepared if prepared else self._plain).run(addresses)
         return (out, indices) if self._has_indices else out
+
+    def launch(self, pointers: Sequence[int], *, prepared: bool = False) -> None:
+        """Run on raw addresses: no checks, no array is made.
+
+        Args:
+            pointers: Addresses of the inputs, the output, then of bias and residual where the
+                problem has them and of the indices where it returns them.
+            prepared: The weights' address is that of prepared ones.
+
+        Raises:
+            UnsupportedProblem: The choice is the NumPy reference, which works on arrays.
+        """
+        if self._on_host:
+            raise UnsupportedProblem(f"{self.algorithm} has no launches for {self.problem}")
+        (self._prepared if prepared else self._plain).run(list(pointers))
 
     def _extra_addresses(self, given: dict[str, np.ndarray | None]) -> list[int]:
         wanted = {name for name, _, _ in self._extras}
@@ -312,10 +335,22 @@ def plan(problem: Problem | str, policy: Policy | None = None) -> Plan:
     Raises:
         UnsupportedProblem: No algorithm, or not the named one, can run it; lists every reason.
         ValueError: The spelling cannot be read, or the algorithm's name is unknown.
+        TypeError: Not a problem, or not a policy.
     """
     if isinstance(problem, str):
         problem = parse(problem)
-    policy = policy or _DEFAULT
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"problem is a {type(problem).__name__}; wanted a ConvProblem, a PoolProblem or the "
+            "spelling of one, such as 'fprop:f32:n1c64h56w56_k64r3s3_p1x1'"
+        )
+    if policy is None:
+        policy = _DEFAULT
+    elif not isinstance(policy, Policy):
+        raise TypeError(
+            f"policy is a {type(policy).__name__}; wanted a Policy, such as "
+            "Policy(algorithm='conv_direct')"
+        )
     key = (problem, policy, policy.threads or threads.get_num_threads())
     found = _plans.get(key)
     if found is None:
@@ -423,6 +458,7 @@ def _require(
 def _require_writable(problem: Problem, out: np.ndarray, inputs: tuple[Any, ...]) -> None:
     if not out.flags.writeable:
         raise ValueError(f"out is read-only ({problem})")
-    for array in inputs:
+    for given in inputs:
+        array = given.data if isinstance(given, PreparedWeights) else given
         if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
             raise ValueError(f"out overlaps an input of shape {array.shape} ({problem})")

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from convforge.contract import Algorithm, Rejected
 
 _GROWTHS = {None: 16.0, "strict": 4.0, "fast": float("inf")}
+
+
+def _require_count(name: str, value: object, least: int) -> None:
+    """Raise unless ``value`` is a whole number of at least so much."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} is {value!r}; wanted a whole number")
+    if int(value) < least:
+        raise ValueError(f"{name} is {value}; wanted at least {least}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +35,7 @@ class Policy:
         tune: ``"never"`` trusts the cost model.
 
     Raises:
-        ValueError: An unknown word, or a number out of range.
+        ValueError, TypeError: An unknown word, a number out of range, the wrong type.
     """
 
     algorithm: str | None = None
@@ -39,16 +48,27 @@ class Policy:
     tune: str = "never"
 
     def __post_init__(self) -> None:
-        if isinstance(self.accuracy, str) and self.accuracy not in _GROWTHS:
+        if self.algorithm is not None and not (isinstance(self.algorithm, str) and self.algorithm):
+            raise ValueError(f"algorithm is {self.algorithm!r}; wanted None, a name or a glob")
+        if not self._accuracy_is_known():
             raise ValueError(
-                f"accuracy is {self.accuracy!r}; wanted None, 'strict', 'fast' or a number of units"
+                f"accuracy is {self.accuracy!r}; wanted None, 'strict', 'fast' or a number of "
+                "units, 0 or more"
             )
-        if self.workspace_limit < 0:
-            raise ValueError(f"workspace_limit is {self.workspace_limit} bytes; wanted 0 or more")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; wanted None or at least 1")
+        for name in ("deterministic", "batch_invariant", "strict_nan"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; wanted True or False")
+        _require_count("workspace_limit", self.workspace_limit, 0)
+        if self.threads is not None:
+            _require_count("threads", self.threads, 1)
         if self.tune != "never":
             raise ValueError(f"tune is {self.tune!r}; wanted 'never'")
+
+    def _accuracy_is_known(self) -> bool:
+        if self.accuracy is None or isinstance(self.accuracy, str):
+            return self.accuracy in _GROWTHS
+        is_number = isinstance(self.accuracy, int | float) and not isinstance(self.accuracy, bool)
+        return is_number and self.accuracy >= 0  # False for a NaN
 
     @property
     def largest_growth(self) -> float:
@@ -65,8 +85,10 @@ class Policy:
                 f"accuracy={self.accuracy!r}: errs by up to {tolerance.growth:g} units, "
                 f"{self.largest_growth:g} allowed"
             )
-        if tolerance.planewise and (self.accuracy == "strict" or self.strict_nan):
-            return Rejected("mixes pixels: accuracy='strict' and strict_nan exclude it")
+        if tolerance.planewise and self.accuracy == "strict":
+            return Rejected("accuracy='strict': mixes pixels, so errs by the largest of a plane")
+        if self.strict_nan and not traits.strict_nan:
+            return Rejected("strict_nan=True: multiplies or skips zeros outside the image")
         if self.deterministic and not traits.deterministic:
             return Rejected("deterministic=True: its bits change from run to run")
         if self.batch_invariant and not traits.batch_invariant:

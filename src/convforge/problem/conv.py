@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from convforge.problem.geometry import Axis, Operand
+from convforge.problem.geometry import MOST_ELEMENTS, Axis, Operand
 from convforge.problem.spell import spell_conv
 from convforge.problem.words import SIZE_NAMES, Direction, DType, PostOp
 
@@ -62,6 +62,8 @@ class ConvProblem:
             raise ValueError(f"post ops {'+'.join(self.post)} repeat an op")
         if self.post and self.direction is Direction.WGRAD:
             raise ValueError(f"wgrad takes no post ops, got {'+'.join(self.post)}")
+        if max(prod(shape) for shape in (self.x_shape, self.w_shape, self.y_shape)) > MOST_ELEMENTS:
+            raise ValueError(f"an operand has more than {MOST_ELEMENTS} elements: {self}")
 
     @property
     def rank(self) -> int:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from convforge.problem.words import DType, Order, PadMode
 
+LARGEST = 1 << 40
+"""Largest extent of an axis: products of two still fit an int64."""
+MOST_ELEMENTS = 1 << 58
+"""Most elements of an operand: its bytes still fit an int64."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
@@ -40,6 +45,12 @@ class Axis:
 
     def check(self, name: str) -> None:
         """Raise ``ValueError`` unless this axis describes at least one output element."""
+        for field in ("size", "filter", "stride", "dilation", "pad_lo", "pad_hi"):
+            if getattr(self, field) > LARGEST:
+                raise ValueError(
+                    f"{field} of axis {name} is {getattr(self, field)}; nothing beyond {LARGEST} "
+                    "fits into a memory"
+                )
         for field, least in (("filter", 1), ("stride", 1), ("dilation", 1), ("size", 0)):
             value = getattr(self, field)
             if value < least:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from convforge.problem.geometry import Axis, Operand
+from convforge.problem.geometry import MOST_ELEMENTS, Axis, Operand
 from convforge.problem.spell import spell_pool
 from convforge.problem.words import SIZE_NAMES, Direction, PadMode, PoolKind
 
@@ -69,6 +69,8 @@ class PoolProblem:
             raise ValueError(f"divisor_override is {self.divisor}; it must be at least 1")
         if self.indices and self.kind is not PoolKind.MAX:
             raise ValueError("indices are defined for max pooling only")
+        if max(prod(shape) for shape in (self.x_shape, self.y_shape)) > MOST_ELEMENTS:
+            raise ValueError(f"an operand has more than {MOST_ELEMENTS} elements: {self}")
 
     @property
     def rank(self) -> int:

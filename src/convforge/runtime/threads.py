@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import operator
 import os
 import sys
 import threading
@@ -43,15 +44,20 @@ def set_num_threads(count: int) -> None:
     Results do not depend on it. The pool itself is sized once by ``NUMBA_NUM_THREADS``.
 
     Raises:
+        TypeError: Not a whole number.
         ValueError: Not between 1 and the size of the pool.
     """
     global _num_threads
+    try:
+        count = operator.index(count)
+    except TypeError:
+        raise TypeError(f"num_threads is {count!r}; wanted a whole number") from None
     most = int(numba.config.NUMBA_NUM_THREADS)
     if not 1 <= count <= most:
         raise ValueError(
             f"num_threads is {count}; wanted 1 to {most} (the pool's size, NUMBA_NUM_THREADS)"
         )
-    _num_threads = int(count)
+    _num_threads = count
 
 
 def may_fan_out() -> bool:
