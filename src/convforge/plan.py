@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -320,8 +319,7 @@ class Plan:
         )
 
 
-_plans: dict[tuple[Problem, Policy, int], Plan] = {}
-_plans_lock = threading.Lock()
+_PLANS_KEPT = 4096
 _DEFAULT = Policy()
 
 
@@ -351,17 +349,17 @@ def plan(problem: Problem | str, policy: Policy | None = None) -> Plan:
             f"policy is a {type(policy).__name__}; wanted a Policy, such as "
             "Policy(algorithm='conv_direct')"
         )
-    key = (problem, policy, policy.threads or threads.get_num_threads())
-    found = _plans.get(key)
-    if found is None:
-        ranked, rejected = _candidates(problem, policy)
-        if not ranked:
-            reasons = "; ".join(f"{name} ({reason})" for name, reason in rejected)
-            raise UnsupportedProblem(f"no algorithm for {problem}: {reasons}")
-        found = Plan(problem, policy, ranked[0].algorithm, ranked[0].config)
-        with _plans_lock:
-            found = _plans.setdefault(key, found)
-    return found
+    return _plan(problem, policy, policy.threads or threads.get_num_threads())
+
+
+@lru_cache(maxsize=_PLANS_KEPT)
+def _plan(problem: Problem, policy: Policy, num_threads: int) -> Plan:
+    """One plan for each question; the number of threads is part of it, for the workers differ."""
+    ranked, rejected = _candidates(problem, policy)
+    if not ranked:
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in rejected)
+        raise UnsupportedProblem(f"no algorithm for {problem}: {reasons}")
+    return Plan(problem, policy, ranked[0].algorithm, ranked[0].config)
 
 
 def _candidates(

@@ -96,16 +96,20 @@ class Convforge:
         x, w = data.arrays
         residual = data.epilogue.get("residual")
         convolve = getattr(functional, f"conv{problem.rank}d")
+        options = {
+            "bias": data.epilogue.get("bias"),
+            **_geometry(problem),
+            "groups": problem.groups if problem.groups > 1 else None,
+            "activation": next((str(op) for op in problem.post if not op.reads_operand), None),
+            "residual": None if residual is None else channels_first(residual, problem.y.order),
+            "policy": None if self.policy == Policy() else self.policy,
+        }
         run = partial(
             convolve,
             channels_first(x, problem.x.order),
             channels_first(w, problem.w.order),
-            data.epilogue.get("bias"),
-            **_geometry(problem),
-            groups=problem.groups,
-            activation=next((str(op) for op in problem.post if not op.reads_operand), None),
-            residual=None if residual is None else channels_first(residual, problem.y.order),
-            policy=self.policy,
+            # As a user would write it: without what is the default anyway.
+            **{name: value for name, value in options.items() if value is not None},
         )
         return Call(run, partial(_in_order, order=problem.y.order))
 
@@ -137,12 +141,18 @@ def _reads_weights(problem: Problem) -> bool:
 
 def _geometry(problem: ConvProblem) -> dict[str, Any]:
     symmetric = all(axis.pad_lo == axis.pad_hi for axis in problem.axes)
-    return {
-        "stride": tuple(axis.stride for axis in problem.axes),
-        "dilation": tuple(axis.dilation for axis in problem.axes),
-        "padding": tuple(
+    per_axis: dict[str, list[Any]] = {
+        "stride": [axis.stride for axis in problem.axes],
+        "dilation": [axis.dilation for axis in problem.axes],
+        "padding": [
             axis.pad_lo if symmetric else (axis.pad_lo, axis.pad_hi) for axis in problem.axes
-        ),
+        ],
+    }
+    defaults = {"stride": 1, "dilation": 1, "padding": 0}
+    return {
+        name: tuple(values)
+        for name, values in per_axis.items()
+        if any(value != defaults[name] for value in values)
     }
 
 
