@@ -29,7 +29,8 @@ class Policy:
             element; ``"fast"`` all; a number is the largest error in units.
         deterministic: Only algorithms that repeat their bits from run to run.
         batch_invariant: Only algorithms whose bits for an image do not depend on the batch.
-        strict_nan: A NaN or infinity reaches only the outputs that its window covers.
+        strict_nan: A NaN or infinity reaches just the outputs it is a factor of, as the reference
+            computes them; excludes algorithms that multiply or skip zeros outside the image.
         workspace_limit: Bytes of scratch memory a call may use, prepared weights apart.
         threads: Threads of a call; None follows :func:`convforge.set_num_threads`.
         tune: ``"never"`` trusts the cost model.

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
 
-from convforge.arrays import View, dense, dtype_of, order_of, same_memory, strides_in
+from convforge.arrays import (
+    View,
+    dense,
+    dtype_of,
+    order_of,
+    overlaps_itself,
+    same_memory,
+    strides_in,
+)
 from convforge.problem import DType, Order
 
 FIRST, LAST = Order.CHANNELS_FIRST, Order.CHANNELS_LAST
@@ -130,3 +139,17 @@ def test_same_memory():
     assert not same_memory(a[:5], a[5:])
     assert not same_memory(a[::2], a[1::2])
     assert not same_memory(a, np.zeros(10))
+
+
+def test_views_of_slices_never_overlap_themselves_and_broadcasts_do():
+    x = np.zeros((4, 5, 6), np.int16)
+    for view in (x, x[::-1, ::2, 1:], x.transpose(2, 0, 1), x[:0], x[:1, None], np.zeros(())):
+        assert not overlaps_itself(view)
+    assert not overlaps_itself(np.diagonal(x, axis1=0, axis2=2))
+    for view in (
+        np.broadcast_to(x, (2, 4, 5, 6)),
+        as_strided(x, (2, 2), (4, 1)),
+        np.lib.stride_tricks.sliding_window_view(x, 3, 2),
+    ):
+        assert overlaps_itself(view)
+    assert not overlaps_itself(np.broadcast_to(x, (1, 4, 5, 6)))

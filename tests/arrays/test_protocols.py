@@ -126,3 +126,19 @@ def test_torch_tensors_in_a_graph_are_refused_unless_gradients_are_off():
         assert as_numpy(tensor, "x").shape == (3,)
     with pytest.raises(TypeError, match=r"x is a torch tensor on meta"):
         as_numpy(torch.zeros(3, device="meta"), "x")
+
+
+def test_types_that_dlpack_has_no_name_for_come_as_arrays():
+    class Foreign:
+        data = np.arange(3, dtype=">f4")
+
+        def __dlpack_device__(self):
+            return (1, 0)
+
+        def __dlpack__(self, **keywords):
+            return self.data.__dlpack__(**keywords)
+
+    with pytest.raises(BufferError):
+        as_numpy(Foreign(), "x")
+    Foreign.__array__ = lambda self, dtype=None, copy=None: self.data
+    assert as_numpy(Foreign(), "x") is Foreign.data

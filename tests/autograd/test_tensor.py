@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convforge import Tensor
+from convforge.testing import peers
 
 
 def leaf(*shape):
@@ -51,6 +52,24 @@ def test_numpy_reads_a_tensor():
     assert np.shares_memory(np.asarray(x), x.data)
     assert np.array(x, np.float64).dtype == np.float64
     np.testing.assert_array_equal(x, [[0, 1], [2, 3]])
+
+
+def test_dlpack_lends_the_memory_of_what_is_not_recorded():
+    data = np.arange(6.0).reshape(2, 3)
+    x = Tensor(data)
+    assert x.__dlpack_device__() == data.__dlpack_device__()
+    assert np.shares_memory(np.from_dlpack(x), data)
+    with pytest.raises(BufferError, match=r"pass tensor\.detach\(\)"):
+        np.from_dlpack(x.requires_grad_())
+    assert np.shares_memory(np.from_dlpack(x.detach()), data)
+
+
+@pytest.mark.peer
+def test_torch_reads_a_tensor():
+    torch = peers.require("torch")
+    x = Tensor(np.arange(6.0))
+    torch.from_dlpack(x)[0] = 7
+    assert x.data[0] == 7
 
 
 def test_comparisons_are_elementwise_and_sets_go_by_identity():

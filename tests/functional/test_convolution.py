@@ -6,6 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 import convforge.functional as F
 from convforge import Tensor, no_grad
@@ -150,6 +151,32 @@ def test_out_is_for_calls_that_are_not_recorded():
         tensor = Tensor(np.zeros((1, 1, 2), np.float32))
         assert F.conv1d(x, w, out=tensor) is tensor
         np.testing.assert_array_equal(tensor, row(3, 5))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_keywords_are_those_of_the_signature(rank):
+    plain, transposed = (getattr(F, f"{name}{rank}d") for name in ("conv", "conv_transpose"))
+    keywords, same = (
+        [n for n, p in inspect.signature(f).parameters.items() if p.kind is p.KEYWORD_ONLY]
+        for f in (plain, transposed)
+    )
+    assert keywords == same == ["layout", "activation", "residual", "algorithm", "policy", "out"]
+    message = rf"conv_transpose{rank}d\(\) got an unexpected keyword argument 'foo'"
+    with pytest.raises(TypeError, match=message):
+        transposed(None, None, foo=1)
+
+
+def test_out_that_overlaps_a_bias_or_itself():
+    x, w, memory = np.ones((1, 4, 6, 6), "f"), np.ones((4, 4, 1, 1), "f"), np.full(144, 7, "f")
+    out = memory.reshape(1, 4, 6, 6)
+    for function in (F.conv2d, F.conv_transpose2d):
+        with pytest.raises(ValueError, match="out shares memory with bias"):
+            function(x, w, memory[:4], out=out)
+        with pytest.raises(ValueError, match="out overlaps itself"):
+            function(x, w, out=as_strided(memory, (1, 4, 6, 6), (0, 4, 4, 4)))
+        with no_grad(), pytest.raises(ValueError, match="out shares memory with bias"):
+            function(Tensor(x), Tensor(w), Tensor(memory[:4]), out=Tensor(out))
+    assert (memory == 7).all()
 
 
 def test_gradients_choose_their_own_algorithm():

@@ -40,6 +40,46 @@ def test_bad_linear(x, w, b, message):
         F.linear(np.zeros(x), np.zeros(w), None if b is None else np.zeros(b))
 
 
+def test_linear_with_a_residual_into_out():
+    x, w, b = np.arange(6.0).reshape(2, 1, 3), np.eye(4, 3), np.arange(4.0)
+    residual = np.full((2, 1, 4), -5.0)
+    wanted = np.maximum(x @ w.T + b + residual, 0)
+    out = np.full((2, 1, 4), np.nan)
+    assert F.linear(x, w, b, activation="relu", residual=residual, out=out) is out
+    np.testing.assert_array_equal(out, wanted)
+    wide = np.full((2, 1, 8), np.nan)
+    F.linear(x, w, b, activation="relu", residual=residual, out=wide[..., ::2])
+    np.testing.assert_array_equal(wide[..., ::2], wanted)
+    assert np.isnan(wide[..., 1::2]).all()
+    empty = np.zeros((0, 4))
+    assert F.linear(x[:0, 0], w, out=empty) is empty
+    tensor = Tensor(np.zeros((2, 1, 4)))
+    version = tensor._version
+    assert F.linear(Tensor(x), w, b, out=tensor) is tensor
+    assert tensor._version > version
+    np.testing.assert_array_equal(tensor, x @ w.T + b)
+
+
+def test_gradient_of_a_residual_of_linear():
+    residual = Tensor(np.zeros((2, 1, 4)), requires_grad=True)
+    F.linear(np.ones((2, 1, 3)), np.ones((4, 3)), residual=residual).sum().backward()
+    np.testing.assert_array_equal(residual.grad, np.ones((2, 1, 4)))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"out": np.zeros((2, 3))}, r"out has shape \(2, 3\); wanted \(2, 3, 4\)"),
+        ({"residual": np.zeros(4)}, r"residual has shape \(4,\); wanted \(2, 3, 4\)"),
+        ({"out": np.zeros((3, 2, 4)).transpose(1, 0, 2)}, "rows cannot be seen as one matrix"),
+        ({"out": Tensor(np.zeros((2, 3, 4))), "bias": Tensor(np.ones(4), True)}, "is recorded"),
+    ],
+)
+def test_bad_out_and_residual_of_linear(keywords, message):
+    with pytest.raises(ValueError, match=message):
+        F.linear(np.ones((2, 3, 5)), np.ones((4, 5)), **keywords)
+
+
 def test_pad_and_flatten():
     x = np.arange(6.0).reshape(1, 2, 3)
     np.testing.assert_array_equal(F.pad(x, (1, 0, 0, 2), value=9), np.pad(
@@ -77,6 +117,14 @@ def test_dropout_keeps_the_mean_and_repeats_by_seed():
     assert not F.dropout(x, 1.0).any()
     with pytest.raises(ValueError, match=r"p is 1\.5; wanted a probability"):
         F.dropout(x, 1.5)
+
+
+@pytest.mark.parametrize("seed", ["a", None, 1.0])
+def test_a_seed_is_an_integer(seed):
+    with pytest.raises(TypeError, match=f"seed is {seed!r} of type .*; wanted an integer"):
+        manual_seed(seed)
+    with pytest.raises(ValueError, match="seed is -1; wanted at least 0"):
+        manual_seed(-1)
 
 
 def test_batch_norm_in_both_layouts():

@@ -45,6 +45,15 @@ def test_bad_input(arguments, keywords, error, message):
         F.cross_entropy(*arguments, **keywords)
 
 
+@pytest.mark.parametrize("target", [1, np.int64(1), np.array(1)])
+def test_a_class_may_be_a_plain_number(target):
+    scores = np.array([1.0, 2.0])
+    wanted = F.cross_entropy(scores[None], np.array([1]))
+    assert F.cross_entropy(scores, target) == wanted
+    with pytest.raises(ValueError, match="target holds 1; wanted 0 to 0"):
+        F.cross_entropy(scores[:1], target)
+
+
 def test_shapes_of_a_squared_error_must_be_one():
     with pytest.raises(ValueError, match=r"target has shape \(4,\); wanted \(3, 4\)"):
         F.mse_loss(np.zeros((3, 4)), np.zeros(4))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import convforge.functional as F
-from convforge import Tensor
+from convforge import Tensor, no_grad
 from convforge.testing import peers
 
 RNG = np.random.default_rng(0)
@@ -102,8 +102,24 @@ def test_tensors():
     assert type(index) is Tensor
     assert not index.requires_grad
     np.testing.assert_array_equal(index, row(1, 3))
-    with pytest.raises(ValueError, match="out is for arrays"):
-        F.max_pool1d(x, 2, out=np.zeros((1, 1, 2), np.float32))
+
+
+def test_out_is_for_calls_that_are_not_recorded():
+    x, out = Tensor(row(1, 3, 2, 4), requires_grad=True), Tensor(row(0, 0))
+    mean = row(0, 0)
+    with pytest.raises(ValueError, match="the call is recorded"):
+        F.max_pool1d(x, 2, out=out)
+    assert not out.data.any()
+    version = out._version
+    with no_grad():
+        y, index = F.max_pool1d(x, 2, return_indices=True, out=out)
+        assert F.avg_pool1d(x, 2, out=mean) is mean
+    assert y is out
+    assert out._version > version
+    np.testing.assert_array_equal(out, row(3, 4))
+    np.testing.assert_array_equal(index, row(1, 3))
+    np.testing.assert_array_equal(mean, row(2, 3))
+    assert F.max_pool1d(x.data, 2, out=out) is out
 
 
 def test_arguments_stand_in_the_order_of_pytorch():

@@ -19,8 +19,10 @@ def pads(padding, size, filter_size, stride=1, dilation=1):
 
 def test_spellings_of_one_call_are_one_key():
     plain = conv_arguments(2, (1, 2), ((0, 1), (2, 2)), 1, 1)
-    for stride in ([1, 2], (np.int64(1), np.int32(2)), np.array([1, 2]).tolist()):
+    for stride in ([1, 2], (np.int64(1), np.int32(2)), np.array([1, 2])):
         assert conv_arguments(2, stride, [[0, 1], [2, 2]], np.int8(1), 1) == plain
+    assert conv_arguments(2, plain.stride, np.array([[0, 1], [2, 2]])) == plain
+    assert conv_arguments(2, np.array(3)).stride == 3
     assert hash(conv_arguments(2, [1, 2], [[0, 1], [2, 2]])) == hash(plain)
 
 
@@ -53,6 +55,38 @@ def test_an_algorithm_is_part_of_the_policy():
         conv_arguments(2, policy={})
     with pytest.raises(TypeError, match="algorithm is of type int"):
         conv_arguments(2, algorithm=3)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        (
+            {"activation": ["relu"]},
+            TypeError,
+            r"activation is \['relu'\] of type list; wanted a wor",
+        ),
+        ({"activation": ""}, ValueError, "activation is ''; wanted None or relu, "),
+        ({"activation": "bias"}, ValueError, "activation is 'bias'"),
+        ({"layout": ["nchw"]}, TypeError, "layout is .* of type list; wanted a word"),
+        ({"padding_mode": 0}, TypeError, "padding_mode is 0 of type int; wanted a word"),
+        ({"algorithm": ""}, ValueError, "algorithm is ''; wanted None, a name or a glob"),
+    ],
+)
+def test_words(keywords, error, message):
+    with pytest.raises(error, match=message):
+        conv_arguments(2, **keywords)
+
+
+def test_no_activation_has_two_names():
+    assert conv_arguments(2, activation="none") == conv_arguments(2)
+
+
+@pytest.mark.parametrize("name", ["ceil_mode", "count_include_pad"])
+def test_flags(name):
+    assert getattr(pool_arguments(PoolKind.AVG, 2, 3, **{name: np.bool(True)}), name) is True
+    for value in (1, "no", None):
+        with pytest.raises(TypeError, match=f"{name} is {value!r} .*; wanted True or False"):
+            pool_arguments(PoolKind.AVG, 2, 3, **{name: value})
 
 
 def test_pool_stride_is_the_window_by_default():

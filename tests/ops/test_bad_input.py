@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 from convforge import UnsupportedProblem, ops
 from convforge.ops import conv_arguments, pool_arguments
@@ -38,7 +39,7 @@ CONV = {
     "groups": ({"groups": 0}, "groups is 0; it must be at least 1"),
     "groups and filters": (
         {"groups": 3, "input": array(1, 12, 5, 6)},
-        "groups=3 must divide both the input channels C=12 and the output channels K=8",
+        "groups is 3; it must divide the output channels, of which weight .* has 8",
     ),
     "stride": ({"stride": 0}, "stride of axis h is 0; it must be at least 1"),
     "dilation": ({"dilation": (1, -1)}, "dilation of axis w is -1; it must be at least 1"),
@@ -82,11 +83,11 @@ TYPES = {
     "mixed": (
         {"weight": W.astype("d")},
         r"weight has dtype float64; wanted float32, the type of input: pass "
-        r"weight\.astype\('float32'\)",
+        r"weight\.astype\('float32'\) \(fprop:f32:n1c4h5w6_k8r3s3\)",
     ),
     "bias type": (
         {"bias": array(8, dtype="d")},
-        "bias has dtype float64; wanted float32, the type of the result of fprop:f32:n1c4h5w6",
+        r"bias has dtype float64; wanted float32, the type of the result: .* \(fprop:f32:n1c4h5w6",
     ),
     "residual type": ({"residual": array(1, 8, 3, 4, dtype="i")}, "residual has dtype int32"),
     "bias of int8": (
@@ -134,6 +135,10 @@ def test_convolution_types(case):
 
 
 TRANSPOSED = {
+    "groups": (
+        {"input": array(1, 8, 5, 6), "groups": 3},
+        "groups is 3; it must divide the input channels, of which weight .* has 8",
+    ),
     "channels": (
         {},
         r"input has 4 channels .* weight of shape \(8, 4, 3, 3\) with groups=1 wants 8",
@@ -173,6 +178,61 @@ def test_transposed_values(case):
 def test_a_named_algorithm_that_cannot_lists_the_reasons():
     with pytest.raises(UnsupportedProblem, match=r"no algorithm for fprop:c64.*conv_direct"):
         ops.conv(conv_arguments(2, algorithm="conv_direct"), X.astype("F"), W.astype("F"))
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [{"stride": 0}, {"padding": -1}, {"padding": "same", "stride": 2}, {"groups": 2},
+     {"stride": (0, 1), "layout": "nchw"}],
+)  # fmt: skip
+def test_what_makes_no_problem_is_spelled_as_it_came(keywords):
+    spelled = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | keywords
+    settings = ", ".join(f"{name} {value}" for name, value in spelled.items())
+    with pytest.raises(ValueError) as caught:
+        call(dict(keywords))
+    arrays = "(input (1, 4, 5, 6) float32, weight (8, 4, 3, 3) float32, "
+    assert str(caught.value).endswith(f"{arrays}{settings})")
+
+
+def test_a_pooling_that_makes_no_problem_is_spelled_as_it_came():
+    with pytest.raises(ValueError, match=r"\(input \(1, 4, 5, 6\) float32, kernel_size 8, "):
+        ops.pool(pool_arguments(PoolKind.MAX, 2, 8), X)
+
+
+OUT = {
+    "zero stride": lambda: as_strided(array(12), (1, 8, 3, 4), (0, 0, 16, 4)),
+    "sliding": lambda: as_strided(array(99), (1, 8, 3, 4), (0, 48, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("case", OUT)
+@pytest.mark.parametrize("pooled", [False, True])
+def test_out_that_overlaps_itself(case, pooled):
+    out = OUT[case]()
+    before = out.copy()
+    with pytest.raises(ValueError, match="out overlaps itself: with strides "):
+        if pooled:
+            ops.pool(pool_arguments(PoolKind.MAX, 2, 3, 1), array(1, 8, 5, 6), out=out)
+        else:
+            ops.conv(conv_arguments(2), X, W, out=out)
+    np.testing.assert_array_equal(out, before)
+
+
+@pytest.mark.parametrize("name", ["input", "weight", "bias", "residual"])
+def test_out_that_is_an_operand(name):
+    memory = array(1, 8, 3, 4)
+    arrays = {"input": array(1, 8, 3, 4), "weight": array(8, 8, 1, 1), "bias": array(8)}
+    arrays["residual"] = array(1, 8, 3, 4)
+    arrays[name] = as_strided(memory, arrays[name].shape, arrays[name].strides, writeable=False)
+    with pytest.raises(ValueError, match=f"out shares memory with {name}"):
+        ops.conv(conv_arguments(2), **arrays, out=memory)
+    assert (memory == 1).all()
+
+
+def test_out_in_the_other_byte_order():
+    out = np.zeros((1, 8, 3, 4), np.dtype("f").newbyteorder())
+    with pytest.raises(TypeError, match=r"out has dtype .f4; wanted native byte order"):
+        ops.conv(conv_arguments(2), X, W, out=out)
 
 
 GRADIENTS = {

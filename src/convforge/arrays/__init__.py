@@ -18,6 +18,7 @@ from convforge.arrays.numpy_ import (
     dense,
     dtype_of,
     order_of,
+    overlaps_itself,
     same_memory,
     strides_in,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "dtype_of",
     "home_of",
     "order_of",
+    "overlaps_itself",
     "same_memory",
     "strides_in",
 ]

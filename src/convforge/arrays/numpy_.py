@@ -148,6 +148,23 @@ def same_memory(a: Array, b: Array) -> bool:
         return True
 
 
+def overlaps_itself(array: Array) -> bool:
+    """Whether two elements may be one place in memory, as a broadcast view's are.
+
+    False for every view that slicing, transposing and reshaping make of an array. A view that
+    interleaves its axes in other ways counts as overlapping, although some of those do not.
+    """
+    if array.size <= 1:
+        return False
+    reach = array.itemsize
+    axes = zip(array.strides, array.shape, strict=True)
+    for step, size in sorted((abs(step), size) for step, size in axes if size > 1):
+        if step < reach:
+            return True
+        reach += step * (size - 1)
+    return False
+
+
 def _dense_strides(shape: Shape, itemsize: int) -> Shape:
     strides = []
     step = itemsize

@@ -33,7 +33,12 @@ def as_numpy(value: Any, name: str) -> Array:
         device = value.__dlpack_device__()[0]
         if device not in _HOST_DEVICES:
             raise TypeError(_elsewhere(name, kind))
-        return np.from_dlpack(value)
+        try:
+            return np.from_dlpack(value)
+        except BufferError:
+            # A type or byte order that DLPack has no name for; NumPy's own protocols may.
+            if not hasattr(value, "__array__"):
+                raise
     if hasattr(value, "__cuda_array_interface__"):
         raise TypeError(_elsewhere(name, kind))
     if any(hasattr(value, p) for p in ("__array_interface__", "__array_struct__", "__array__")):

@@ -299,6 +299,23 @@ class Tensor(Value):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.data, dtype=dtype, copy=copy)
 
+    def __dlpack__(self, **keywords: Any) -> Any:
+        """Lend the memory to another library, as NumPy's arrays do.
+
+        Raises:
+            BufferError: It requires a gradient, which the other library could not see.
+        """
+        if self.requires_grad:
+            raise BufferError(
+                "a Tensor that requires a gradient cannot be exported, because what is computed "
+                "from it elsewhere is not recorded: pass tensor.detach()"
+            )
+        return self.data.__dlpack__(**keywords)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's name of the memory: the CPU's."""
+        return self._data.__dlpack_device__()
+
     def __repr__(self) -> str:
         text = np.array2string(self._data, separator=", ", prefix=f"{type(self).__name__}(")
         made = f", made_by={self._maker}" if self._maker else ""

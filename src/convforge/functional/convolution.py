@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convforge import ops
 from convforge.arrays import Array
-from convforge.autograd import Function, Tensor, is_grad_enabled
+from convforge.autograd import Function, Tensor
 from convforge.functional.activation import ACTIVATIONS
+from convforge.functional.output import write_to
 from convforge.functional.shape import pad
 from convforge.ops import ConvArguments, Prepare, conv_arguments
 from convforge.ops.arguments import spread
@@ -138,12 +140,20 @@ def conv_transpose1d(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
-    **keywords: Any,
+    *,
+    layout: str | None = None,
+    activation: str | None = None,
+    residual: Any = None,
+    algorithm: str | None = None,
+    policy: Policy | None = None,
+    out: Any = None,
 ) -> Any:
     """Transpose of :func:`conv1d`; arguments as in :func:`conv_transpose2d`."""
     return conv_transpose(
-        1, input, weight, bias, stride, padding, output_padding, groups, dilation, **keywords
-    )
+        1, input, weight, bias, stride, padding, output_padding, groups, dilation,
+        layout=layout, activation=activation, residual=residual, algorithm=algorithm,
+        policy=policy, out=out,
+    )  # fmt: skip
 
 
 def conv_transpose2d(
@@ -155,7 +165,13 @@ def conv_transpose2d(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
-    **keywords: Any,
+    *,
+    layout: str | None = None,
+    activation: str | None = None,
+    residual: Any = None,
+    algorithm: str | None = None,
+    policy: Policy | None = None,
+    out: Any = None,
 ) -> Any:
     """Transpose of :func:`conv2d`, also called deconvolution: the gradient of its input.
 
@@ -169,8 +185,12 @@ def conv_transpose2d(
             its stride or than its dilation.
         groups: Groups of channels that do not see each other.
         dilation: Distance of the filter's taps.
-        **keywords: ``layout``, ``activation``, ``residual``, ``algorithm``, ``policy`` and
-            ``out``, as in :func:`conv2d`.
+        layout: As in :func:`conv2d`, like all that follow.
+        activation: Applied last.
+        residual: Added before the activation; shape and type of the result.
+        algorithm: A name or glob of :func:`convforge.algorithms`, never replaced.
+        policy: Limits within which an algorithm is chosen.
+        out: Where to write; must not share memory with an input. Not for recorded calls.
 
     Returns:
         Shape ``(N, K, P, Q)`` with ``P = (H - 1) * stride - 2 * padding + dilation * (R - 1)
@@ -181,8 +201,10 @@ def conv_transpose2d(
         UnsupportedProblem: No algorithm, or not the named one, can run it.
     """
     return conv_transpose(
-        2, input, weight, bias, stride, padding, output_padding, groups, dilation, **keywords
-    )
+        2, input, weight, bias, stride, padding, output_padding, groups, dilation,
+        layout=layout, activation=activation, residual=residual, algorithm=algorithm,
+        policy=policy, out=out,
+    )  # fmt: skip
 
 
 def conv_transpose3d(
@@ -194,12 +216,20 @@ def conv_transpose3d(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
-    **keywords: Any,
+    *,
+    layout: str | None = None,
+    activation: str | None = None,
+    residual: Any = None,
+    algorithm: str | None = None,
+    policy: Policy | None = None,
+    out: Any = None,
 ) -> Any:
     """Transpose of :func:`conv3d`; arguments as in :func:`conv_transpose2d`."""
     return conv_transpose(
-        3, input, weight, bias, stride, padding, output_padding, groups, dilation, **keywords
-    )
+        3, input, weight, bias, stride, padding, output_padding, groups, dilation,
+        layout=layout, activation=activation, residual=residual, algorithm=algorithm,
+        policy=policy, out=out,
+    )  # fmt: skip
 
 
 def conv(
@@ -289,16 +319,7 @@ def convolve(
     operands = (input, weight, bias, residual)
     if out is None:
         return _Convolution(args, prepare)(*operands)
-    if is_grad_enabled() and any(isinstance(o, Tensor) and o.requires_grad for o in operands):
-        raise ValueError(
-            "out is given, but the call is recorded, and what is recorded must not be "
-            "overwritten: leave out away, or call under no_grad()"
-        )
-    arrays = [o.data if isinstance(o, Tensor) else o for o in operands]
-    target = out.data if isinstance(out, Tensor) else out
-    ops.conv(args, *arrays, out=target, prepare=prepare)
-    if isinstance(out, Tensor):
-        out.data = target
+    write_to(out, operands, partial(ops.conv, args, prepare=prepare))
     return out
 
 

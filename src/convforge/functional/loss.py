@@ -85,7 +85,8 @@ class _ClassLoss(Function):
         self.smoothing = label_smoothing
         self.from_scores = from_scores
 
-    def forward(self, input: Array, target: Array, weight: Array | None) -> Array:
+    def forward(self, input: Array, target: Any, weight: Array | None) -> Array:
+        target = np.asarray(target)  # of one row of scores the class may be a plain number
         self._check(input, target, weight)
         self.dtype, self.target_shape = input.dtype, target.shape
         self.shape = input.shape if input.ndim > 1 else (1, *input.shape)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from convforge import ops
 from convforge.arrays import Array
 from convforge.autograd import Function, Tensor
+from convforge.functional.output import write_to
 from convforge.ops import PoolArguments, pool_arguments
+from convforge.ops.arguments import flag
 from convforge.problem import PoolKind
 
 if TYPE_CHECKING:
@@ -199,10 +202,12 @@ def avg_pool3d(
 
 def pool(args: PoolArguments, input: Any, *, return_indices: bool = False, out: Any = None) -> Any:
     """Arrays straight to the operator, Tensors through the tape."""
-    if not isinstance(input, Tensor):
+    return_indices = flag("return_indices", return_indices)
+    if not isinstance(input, Tensor) and not isinstance(out, Tensor):
         return ops.pool(args, input, indices=return_indices, out=out)
     if out is not None:
-        raise ValueError("out is for arrays, and input is a Tensor: pass input.data")
+        result = write_to(out, [input], partial(ops.pool, args, indices=return_indices))
+        return (out, Tensor(result[1])) if return_indices else out
     node = _Pooling(args, return_indices)
     y = node(input)
     return (y, Tensor(node.indices)) if return_indices else y

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from convforge.functional.convolution import conv, conv_transpose
+from convforge.nn.arguments import count, counts, require_choice, require_groups, window
 from convforge.nn.linear import reset_weight_and_bias
 from convforge.nn.module import Module, Parameter
 from convforge.nn.packed import PackedWeights
-from convforge.ops.arguments import activation as activation_of
-from convforge.ops.arguments import channels_last, ints, pad_mode, paddings, spread
+from convforge.ops.arguments import activation_word, channels_last, ints, pad_mode, spread
 
 if TYPE_CHECKING:
     from convforge.policy import Policy
@@ -44,32 +44,33 @@ class _Conv(Module):
     ) -> None:
         super().__init__()
         rank = self.rank
-        if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"groups is {groups}; wanted a divisor of in_channels={in_channels} and "
-                f"out_channels={out_channels}"
-            )
+        in_channels = count("in_channels", in_channels)
+        out_channels = count("out_channels", out_channels)
+        kernel_size, stride, padding, dilation = window(
+            rank, kernel_size, stride, padding, dilation
+        )
         pad_mode(padding_mode)
         channels_last(layout, rank)
-        activation_of(activation)
+        require_choice(algorithm, policy)
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = _at_least("kernel_size", kernel_size, rank, 1)
-        self.stride = _at_least("stride", stride, rank, 1)
-        given = paddings(padding, rank)
-        self.padding = (given,) * rank if isinstance(given, int) else given
-        self.output_padding = _at_least("output_padding", output_padding, rank, 0)
-        self.dilation = _at_least("dilation", dilation, rank, 1)
-        self.groups = groups
+        self.kernel_size = spread(kernel_size, rank)
+        self.stride = spread(stride, rank)
+        self.padding = (padding,) * rank if isinstance(padding, int) else padding
+        self.output_padding = spread(counts("output_padding", output_padding, rank, 0), rank)
+        self.dilation = spread(dilation, rank)
+        self.groups = require_groups(groups, in_channels=in_channels, out_channels=out_channels)
         self.padding_mode = padding_mode
         self.layout = layout
-        self.activation = activation
+        self.activation = activation_word(activation)
         self.algorithm = algorithm
         self.policy = policy
         filters, channels = (
             (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         )
-        self.weight = Parameter(np.zeros((filters, channels // groups, *self.kernel_size), dtype))
+        self.weight = Parameter(
+            np.zeros((filters, channels // self.groups, *self.kernel_size), dtype)
+        )
         self.register_parameter("bias", Parameter(np.zeros(out_channels, dtype)) if bias else None)
         self._packed = PackedWeights()
         self.reset_parameters()
@@ -223,13 +224,6 @@ class _ConvTransposed(_Conv):
                 f"shape {shape}"
             )
         return extra
-
-
-def _at_least(name: str, value: Any, rank: int, least: int) -> tuple[int, ...]:
-    values = spread(ints(name, value, rank), rank)
-    if min(values) < least:
-        raise ValueError(f"{name} is {value}; wanted at least {least}")
-    return values
 
 
 class Conv1d(_ConvForward):

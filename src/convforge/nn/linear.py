@@ -13,8 +13,10 @@ from numpy.typing import DTypeLike
 
 from convforge.functional.affine import multiply
 from convforge.nn import init
+from convforge.nn.arguments import count, require_choice
 from convforge.nn.module import Module, Parameter
 from convforge.nn.packed import PackedWeights
+from convforge.ops.arguments import activation_word
 
 if TYPE_CHECKING:
     from convforge.policy import Policy
@@ -35,6 +37,9 @@ class Linear(Module):
     Attributes:
         weight: Shape ``(out_features, in_features)``.
         bias: Shape ``(out_features,)``, or None.
+
+    Raises:
+        TypeError, ValueError: An argument that makes no matrix, or names no algorithm.
     """
 
     def __init__(
@@ -49,13 +54,16 @@ class Linear(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
-        self.in_features = in_features
-        self.out_features = out_features
-        self.activation = activation
+        require_choice(algorithm, policy)
+        self.in_features = count("in_features", in_features)
+        self.out_features = count("out_features", out_features)
+        self.activation = activation_word(activation)
         self.algorithm = algorithm
         self.policy = policy
-        self.weight = Parameter(np.zeros((out_features, in_features), dtype))
-        self.register_parameter("bias", Parameter(np.zeros(out_features, dtype)) if bias else None)
+        self.weight = Parameter(np.zeros((self.out_features, self.in_features), dtype))
+        self.register_parameter(
+            "bias", Parameter(np.zeros(self.out_features, dtype)) if bias else None
+        )
         self._packed = PackedWeights()
         self.reset_parameters()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from convforge import functional
+from convforge.nn.arguments import count, require_choice, window
 from convforge.nn.module import Module
+from convforge.ops.arguments import channels_last, flag
 
 
 class _MaxPool(Module):
@@ -13,6 +15,9 @@ class _MaxPool(Module):
 
     The arguments after ``dilation`` stand in the order of PyTorch's layer, which is not that of
     its function.
+
+    Raises:
+        TypeError, ValueError: An argument that makes no pooling.
     """
 
     rank: int
@@ -30,12 +35,14 @@ class _MaxPool(Module):
         algorithm: str | None = None,
     ) -> None:
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.dilation = dilation
-        self.return_indices = return_indices
-        self.ceil_mode = ceil_mode
+        require_choice(algorithm)
+        channels_last(layout, self.rank)
+        stride = kernel_size if stride is None else stride
+        self.kernel_size, self.stride, self.padding, self.dilation = window(
+            self.rank, kernel_size, stride, padding, dilation, pool=True
+        )
+        self.return_indices = flag("return_indices", return_indices)
+        self.ceil_mode = flag("ceil_mode", ceil_mode)
         self.layout = layout
         self.algorithm = algorithm
 
@@ -78,7 +85,11 @@ class MaxPool3d(_MaxPool):
 
 
 class _AvgPool(Module):
-    """Mean of each window; see :func:`convforge.functional.avg_pool2d`."""
+    """Mean of each window; see :func:`convforge.functional.avg_pool2d`.
+
+    Raises:
+        TypeError, ValueError: An argument that makes no pooling.
+    """
 
     rank: int
 
@@ -95,11 +106,16 @@ class _AvgPool(Module):
         algorithm: str | None = None,
     ) -> None:
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.ceil_mode = ceil_mode
-        self.count_include_pad = count_include_pad
+        require_choice(algorithm)
+        channels_last(layout, self.rank)
+        stride = kernel_size if stride is None else stride
+        self.kernel_size, self.stride, self.padding, _ = window(
+            self.rank, kernel_size, stride, padding, 1, pool=True
+        )
+        self.ceil_mode = flag("ceil_mode", ceil_mode)
+        self.count_include_pad = flag("count_include_pad", count_include_pad)
+        if divisor_override is not None:
+            divisor_override = count("divisor_override", divisor_override, 1)
         self.divisor_override = divisor_override
         self.layout = layout
         self.algorithm = algorithm

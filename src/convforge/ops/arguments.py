@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from convforge.policy import Policy
 from convforge.problem import Axis, Order, PadMode, PoolKind, PostOp
 
@@ -77,8 +79,11 @@ def conv_arguments(
         output_padding = ints("output_padding", output_padding, rank)
     if algorithm is not None or policy is not None:
         policy = policy_with(policy, algorithm)
+    require_word("layout", layout)
+    require_word("padding_mode", padding_mode)
     return ConvArguments(
-        rank, stride, padding, dilation, groups, layout, padding_mode, activation, policy,
+        rank, stride, padding, dilation, groups, layout, padding_mode,
+        activation_word(activation), policy,
         transposed, output_padding,
     )  # fmt: skip
 
@@ -140,19 +145,22 @@ def pool_arguments(
         divisor = integer("divisor_override", divisor)
     if algorithm is not None or policy is not None:
         policy = policy_with(policy, algorithm)
+    require_word("layout", layout)
     return PoolArguments(
-        kind, rank, kernel_size, stride, padding, dilation, bool(ceil_mode),
-        bool(count_include_pad), divisor, layout, policy,
+        kind, rank, kernel_size, stride, padding, dilation, flag("ceil_mode", ceil_mode),
+        flag("count_include_pad", count_include_pad), divisor, layout, policy,
     )  # fmt: skip
 
 
 def ints(name: str, value: Any, rank: int) -> Ints:
-    """One integer, or one for each spatial axis; lists and NumPy integers are made plain.
+    """One integer, or one for each spatial axis; lists, arrays and NumPy integers are made plain.
 
     Raises:
         TypeError: Not integers.
         ValueError: Another number of them.
     """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, list | tuple):
         values = tuple(integer(name, v) for v in value)
         if len(values) != rank:
@@ -179,6 +187,23 @@ def integer(name: str, value: Any) -> int:
         ) from None
 
 
+def flag(name: str, value: Any) -> bool:
+    """A plain bool.
+
+    Raises:
+        TypeError: Not True or False.
+    """
+    if not isinstance(value, bool | np.bool):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; wanted True or False")
+    return bool(value)
+
+
+def require_word(name: str, value: Any) -> None:
+    """Raise ``TypeError`` unless a value is a word or None."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; wanted a word")
+
+
 def paddings(value: Any, rank: int) -> Padding:
     """A word, one integer, one for each axis, or a (low, high) pair for each axis.
 
@@ -191,6 +216,8 @@ def paddings(value: Any, rank: int) -> Padding:
                 f"padding is {value!r}; wanted integers or one of {', '.join(_PADDING_WORDS)}"
             )
         return value
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, list | tuple) and any(isinstance(v, list | tuple) for v in value):
         if len(value) == rank and all(isinstance(v, list | tuple) and len(v) == 2 for v in value):
             return tuple((integer("padding", lo), integer("padding", hi)) for lo, hi in value)
@@ -299,17 +326,19 @@ def channels_last(layout: str | None, rank: int) -> bool:
     return layout == last
 
 
-def activation(word: str | None) -> tuple[PostOp, ...]:
-    """The post op of an activation's name.
+def activation_word(word: Any) -> str | None:
+    """An activation's name; ``"none"`` is None.
 
     Raises:
+        TypeError: Not a word.
         ValueError: An unknown name.
     """
-    if word is None:
-        return ()
+    require_word("activation", word)
+    if word is None or word == "none":
+        return None
     if word not in _ACTIVATIONS:
         raise ValueError(f"activation is {word!r}; wanted None or {', '.join(_ACTIVATIONS)}")
-    return (PostOp(word),)
+    return str(word)
 
 
 def pad_mode(word: str) -> PadMode:

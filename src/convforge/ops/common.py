@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array, dtype_of, same_memory
+from convforge.arrays import Array, dtype_of, overlaps_itself, same_memory
 from convforge.problem import DType, Problem
 from convforge.problem.words import SIZE_NAMES
 
@@ -45,12 +47,25 @@ def split_image(
     return batched, N, rest[0], tuple(rest[1:])
 
 
-def require_dtype(name: str, dtype: np.dtype[Any], wanted: DType, why: str) -> None:
+@contextmanager
+def told(arrays: dict[str, Spec], settings: dict[str, Any]) -> Iterator[None]:
+    """Let errors end with the arguments as they came, where these make no problem to name."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        came = [f"{name} {shape} {dtype.name}" for name, (shape, _, dtype) in arrays.items()]
+        came += [f"{name} {value}" for name, value in settings.items() if value is not None]
+        raise type(error)(f"{error} ({', '.join(came)})") from None
+
+
+def require_dtype(
+    name: str, dtype: np.dtype[Any], wanted: DType, why: str, problem: Problem
+) -> None:
     """Raise ``TypeError`` unless an array has the type it needs."""
     if dtype_of(dtype, name) is not wanted:
         raise TypeError(
             f"{name} has dtype {dtype.name}; wanted {wanted.numpy_name}, {why}: "
-            f"pass {name}.astype({wanted.numpy_name!r})"
+            f"pass {name}.astype({wanted.numpy_name!r}) ({problem})"
         )
 
 
@@ -62,12 +77,19 @@ def require_out(
     problem: Problem,
 ) -> None:
     """Raise unless a result of this shape and type can be written to ``out``."""
+    if out.dtype != dtype and out.dtype.newbyteorder("=") == dtype:
+        raise TypeError(f"out has dtype {out.dtype.str}; wanted native byte order ({problem})")
     if out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}; wanted {dtype} ({problem})")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}; wanted {shape} ({problem})")
     if not out.flags.writeable:
         raise ValueError(f"out is read-only ({problem})")
+    if overlaps_itself(out):
+        raise ValueError(
+            f"out overlaps itself: with strides {out.strides} several elements of shape "
+            f"{out.shape} are one place in memory; pass an array of its own memory ({problem})"
+        )
     for name, array in inputs.items():
         if array is not None and same_memory(out, array):
             raise ValueError(

@@ -33,6 +33,7 @@ from convforge.ops.common import (
     require_out,
     spec_of,
     split_image,
+    told,
 )
 from convforge.plan import Plan, PreparedWeights, numpy_dtype, plan
 from convforge.policy import Policy
@@ -257,15 +258,39 @@ def _resolve(
     residual: tuple[Shape, np.dtype[Any]] | None,
 ) -> ConvCall:
     """Check every argument, and decide. ``threads`` is part of the key because plans know it."""
+    settings = {
+        "stride": args.stride,
+        "padding": args.padding,
+        "dilation": args.dilation,
+        "groups": args.groups,
+        "output_padding": args.output_padding if args.transposed else None,
+        "layout": args.layout,
+    }
+    with told({"input": input, "weight": weight}, settings):
+        call = _geometry(args, input, weight, bias is not None, residual is not None)
+    dtype = call.problem.w.dtype
+    require_dtype("weight", weight[2], dtype, "the type of input", call.problem)
+    _check_epilogue(call, _result_dtype(dtype), bias, residual)
+    return call
+
+
+def _geometry(
+    args: ConvArguments, input: Spec, weight: Spec, bias: bool, residual: bool
+) -> ConvCall:
+    """The call that shapes and strides make, with the type of ``input`` everywhere."""
     rank, groups, transposed = args.rank, args.groups, args.transposed
     last = arguments.channels_last(args.layout, rank)
-    post = arguments.activation(args.activation)
     dtype = dtype_of(input[2], "input")
-    require_dtype("weight", weight[2], dtype, "the type of input")
     batched, N, channels, size = split_image("input", input[0], rank, channels_last=last)
     if groups < 1:
         raise ValueError(f"groups is {groups}; it must be at least 1")
     K, group_C, *filter_size = _split_weight(weight[0], rank, transposed=transposed)
+    if K % groups:
+        role = "input" if transposed else "output"
+        raise ValueError(
+            f"groups is {groups}; it must divide the {role} channels, of which weight of shape "
+            f"{weight[0]} has {K}"
+        )
     expected = K if transposed else group_C * groups
     if channels != expected:
         raise ValueError(
@@ -282,9 +307,8 @@ def _resolve(
         args.dilation,
         arguments.pad_mode(args.padding_mode),
     )
-    itemsize = dtype.itemsize
-    order = order_of(input[0], input[1], itemsize, rank, channels_last=last)
-    w_order = order_of(weight[0], weight[1], itemsize, rank)
+    order = order_of(input[0], input[1], dtype.itemsize, rank, channels_last=last)
+    w_order = order_of(weight[0], weight[1], weight[2].itemsize, rank)
     read = Operand(dtype=dtype, order=order)
     written = Operand(dtype=_result_dtype(dtype), order=order)
     problem = ConvProblem(
@@ -301,13 +325,11 @@ def _resolve(
         post=(
             *((PostOp.BIAS,) if bias else ()),
             *((PostOp.RESIDUAL,) if residual else ()),
-            *post,
+            *((PostOp(args.activation),) if args.activation else ()),
         ),
     )
     images = View.of(order, rank, channels_last=last, batched=batched)
-    call = ConvCall(problem, args.policy, images, View.of(w_order, rank), images)
-    _check_epilogue(call, written.dtype, bias, residual)
-    return call
+    return ConvCall(problem, args.policy, images, View.of(w_order, rank), images)
 
 
 def _split_weight(shape: Shape, rank: int, *, transposed: bool) -> Shape:
@@ -368,7 +390,7 @@ def _check_epilogue(
     ):
         if came is None:
             continue
-        require_dtype(name, came[1], dtype, f"the type of the result of {problem}")
+        require_dtype(name, came[1], dtype, "the type of the result", problem)
         if came[0] != shape:
             raise ValueError(f"{name} has shape {came[0]}; wanted {shape} ({problem})")
     word = problem.post[-1] if problem.post and not problem.post[-1].reads_operand else None

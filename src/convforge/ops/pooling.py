@@ -11,7 +11,7 @@ import numpy as np
 from convforge.arrays import Array, View, as_numpy, dtype_of, home_of, order_of
 from convforge.ops import arguments
 from convforge.ops.arguments import PoolArguments
-from convforge.ops.common import CALLS_KEPT, Spec, require_out, spec_of, split_image
+from convforge.ops.common import CALLS_KEPT, Spec, require_out, spec_of, split_image, told
 from convforge.plan import numpy_dtype, plan
 from convforge.policy import Policy
 from convforge.problem import Direction, Operand, PoolKind, PoolProblem
@@ -105,6 +105,31 @@ class PoolCall:
 @lru_cache(maxsize=CALLS_KEPT)
 def _resolve(args: PoolArguments, threads: int, input: Spec, indices: bool) -> PoolCall:
     """Check every argument, and decide. ``threads`` is part of the key because plans know it."""
+    settings = {
+        "kernel_size": args.kernel_size,
+        "stride": args.stride,
+        "padding": args.padding,
+        "dilation": args.dilation,
+        "layout": args.layout,
+    }
+    with told({"input": input}, settings):
+        problem, view = _geometry(args, input, indices)
+    dtype = problem.x.dtype
+    kind = numpy_dtype(dtype).kind
+    if args.kind is PoolKind.AVG and kind in "iu":
+        raise TypeError(
+            f"input has dtype {dtype.numpy_name}, and an average of integers is none; "
+            f"pass input.astype('float32') ({problem})"
+        )
+    if args.kind is PoolKind.MAX and kind == "c":
+        raise TypeError(
+            f"input has dtype {dtype.numpy_name}; complex numbers have no maximum ({problem})"
+        )
+    return PoolCall(problem, args.policy, view)
+
+
+def _geometry(args: PoolArguments, input: Spec, indices: bool) -> tuple[PoolProblem, View]:
+    """The problem that a shape and strides make, and how the caller's arrays are seen."""
     shape, strides, np_dtype = input
     rank = args.rank
     last = arguments.channels_last(args.layout, rank)
@@ -123,14 +148,4 @@ def _resolve(args: PoolArguments, threads: int, input: Spec, indices: bool) -> P
         divisor=args.divisor,
         indices=indices,
     )
-    kind = numpy_dtype(dtype).kind
-    if args.kind is PoolKind.AVG and kind in "iu":
-        raise TypeError(
-            f"input has dtype {dtype.numpy_name}, and an average of integers is none; "
-            f"pass input.astype('float32') ({problem})"
-        )
-    if args.kind is PoolKind.MAX and kind == "c":
-        raise TypeError(
-            f"input has dtype {dtype.numpy_name}; complex numbers have no maximum ({problem})"
-        )
-    return PoolCall(problem, args.policy, View.of(order, rank, channels_last=last, batched=batched))
+    return problem, View.of(order, rank, channels_last=last, batched=batched)
