@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from convforge import registry
@@ -24,22 +23,13 @@ from convforge.contract import (
 from convforge.executor import Executable, prepend
 from convforge.heuristics import Candidate, rank
 from convforge.policy import Policy
-from convforge.problem import ConvProblem, Direction, DType, PoolKind, Problem, parse
+from convforge.problem import ConvProblem, Direction, PoolKind, Problem, parse
 from convforge.runtime import machine as machines
 from convforge.runtime import threads
+from convforge.runtime.dtypes import numpy_dtype
 from convforge.runtime.memory import aligned_empty, array_address
 
 __all__ = ["Explanation", "Plan", "Policy", "PreparedWeights", "numpy_dtype", "plan"]
-
-_DTYPES = {
-    dtype: np.dtype(ml_dtypes.bfloat16 if dtype is DType.BF16 else dtype.numpy_name)
-    for dtype in DType
-}
-
-
-def numpy_dtype(dtype: DType) -> np.dtype[Any]:
-    """NumPy's object for one of our element types."""
-    return _DTYPES[dtype]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from convforge import reference
 from convforge.bench.measure import Measurement, Table
 from convforge.bench.rows import Call, Row
 from convforge.bench.timer import Timing
-from convforge.testing.data import numpy_dtype, result
+from convforge.runtime.dtypes import numpy_dtype
+from convforge.testing.data import result
 
 
 class FakePeer:

@@ -30,8 +30,9 @@ from convforge.problem import (
 )
 from convforge.registry import algorithms
 from convforge.runtime import machine, memory
+from convforge.runtime.dtypes import numpy_dtype
 from convforge.testing import cases, oracle
-from convforge.testing.data import numpy_dtype, operands, result
+from convforge.testing.data import operands, result
 from convforge.testing.poison import guarded, lent
 from convforge.testing.strategies import conv_problems, pool_problems
 

@@ -9,8 +9,9 @@ from numpy.testing import assert_array_equal
 
 from convforge.problem import DType, PadMode, parse
 from convforge.reference import compute
+from convforge.runtime.dtypes import numpy_dtype
 from convforge.testing import cases
-from convforge.testing.data import numpy_dtype, operands, result
+from convforge.testing.data import operands, result
 from convforge.testing.strategies import axes, conv_problems, pool_problems
 
 

@@ -30,7 +30,8 @@ from convforge.problem import (
     PoolProblem,
     Problem,
 )
-from convforge.testing.data import Operands, numpy_dtype
+from convforge.runtime.dtypes import numpy_dtype
+from convforge.testing.data import Operands
 
 
 def load(names: Iterable[str]) -> tuple[list[Runner], list[str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,13 +16,13 @@ from convforge import reference
 from convforge.problem import (
     ConvProblem,
     Direction,
-    DType,
     Operand,
     PoolKind,
     PoolProblem,
     PostOp,
     Problem,
 )
+from convforge.runtime.dtypes import numpy_dtype
 
 Array = NDArray[Any]
 Kind = Literal["normal", "integers", "positive"]
@@ -42,11 +41,6 @@ class Operands:
     arrays: tuple[Array, ...]
     epilogue: dict[str, Array] = field(default_factory=dict)
     before: Array | None = None
-
-
-def numpy_dtype(dtype: DType) -> np.dtype[Any]:
-    """NumPy's type for one of ours; bfloat16 is that of ml_dtypes."""
-    return np.dtype(ml_dtypes.bfloat16 if dtype is DType.BF16 else dtype.numpy_name)
 
 
 def result(problem: Problem) -> tuple[tuple[int, ...], Operand]:

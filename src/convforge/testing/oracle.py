@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from convforge import reference
 from convforge.contract import Tolerance
 from convforge.problem import ConvProblem, Direction, DType, Order, PoolKind, PoolProblem, Problem
-from convforge.testing.data import Operands, numpy_dtype, result
+from convforge.runtime.dtypes import numpy_dtype
+from convforge.testing.data import Operands, result
 
 Array = NDArray[Any]
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convforge.problem import ConvProblem, Direction, Order
-from convforge.testing.data import Operands, numpy_dtype, result
+from convforge.runtime.dtypes import numpy_dtype
+from convforge.testing.data import Operands, result
 from convforge.testing.oracle import wanted
 
 Array = NDArray[Any]
