@@ -73,7 +73,7 @@ SHAPES = {
 }
 _WORTH_COMPILING = 0.95
 _ONE_COLUMN_RATE = 0.87
-"""A one-column tile loads a splat per FMA: measured share of the peak."""
+"""A one-column tile loads a splat per FMA; the share of the peak that the choice assumes."""
 
 
 def choose_shape(machine: Machine, itemsize: int, gemm_m: int, gemm_n: int) -> tuple[int, int]:

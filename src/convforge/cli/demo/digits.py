@@ -3,6 +3,9 @@
 Convolutions, poolings and a dense layer, in the manner of LeNet-5 (LeCun, Bottou, Bengio, Haffner
 1998, Gradient-based learning applied to document recognition); the digits are those of
 scikit-learn (UCI optical recognition of handwritten digits).
+
+The network and its schedule were chosen by their accuracy on this same held-out fifth, so what is
+printed is somewhat kinder than digits nobody has looked at would be.
 """
 
 from __future__ import annotations
@@ -76,7 +79,9 @@ def run(screen: Console, out: Path) -> list[Path]:
     accuracy = history.accuracies[-1]
     count = len(digits.test_labels)
     wrong = round((1 - accuracy) * count)
-    screen.print(f"{accuracy:.2%} of {count} digits it never saw are read rightly, {wrong} are not")
+    screen.print(
+        f"{accuracy:.2%} of {count} digits it was not trained on are read rightly, {wrong} are not"
+    )
     if accuracy < WANTED_ACCURACY:
         raise RuntimeError(f"accuracy {accuracy:.2%}; wanted at least {WANTED_ACCURACY:.0%}")
     pictures = [out / "digits-training.png", out / "digits-features.png"]
