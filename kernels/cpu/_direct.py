@@ -5,23 +5,24 @@ from __future__ import annotations
 from math import prod
 
 from convforge.contract import (
+    Buffer,
     Cost,
     KernelRef,
     Machine,
     Step,
 )
-from convforge.kernels.cpu._gather import (
+from convforge.kernels.cpu._gather import Gather, Taps, gathers
+from convforge.kernels.cpu._images import Images, output_strides
+from convforge.kernels.cpu._locate import (
     COLUMNS,
     GRID_BYTES,
     TAP_BYTES,
-    Gather,
     clip,
     grid_view,
     locate,
     pack_grid,
     tap_view,
 )
-from convforge.kernels.cpu._images import Images, output_strides
 from convforge.kernels.cpu._store import (
     STORE_BYTES,
     pack_store,
@@ -53,8 +54,8 @@ MOST_TASKS_PER_THREAD = 4
 
 DIRECT = Layout(
     "Direct",
-    "groups blocks batch run step tap_panel_bytes panel_bytes group_source_bytes group_channels "
-    "scratch_bytes zero_bytes copies plain",
+    "groups blocks batch run line_run step tap_panel_bytes panel_bytes group_source_bytes "
+    "group_channels scratch_bytes zero_bytes copies plain",
 )
 _direct = DIRECT.view
 _DIRECT_BYTES = DIRECT.nbytes
@@ -93,20 +94,24 @@ def gather_multiply(tile, constants, pointers, worker, workers):
         first = (group_batch - group * batches) * c.batch
         count = min(rows, g.pixels - pixel)
         source = p.source + group * c.group_source_bytes
-        inside = locate(tile, g, source, pixel, count, table)
+        across, inside = locate(tile, g, source, pixel, count, table)
+        many, run, first_tap = g.taps, c.run, taps
+        if across:
+            many, run, first_tap = g.lines, c.line_run, taps + g.lines_at
         if c.copies:
             _copy_rows(tile, table, zeros + c.zero_bytes, c.run * size)
         for block in range(first, min(first + c.batch, c.blocks)):
             panel = p.weights + (group * c.blocks + block) * c.panel_bytes
             sums = tile_zeros(tile)
-            for i in range(g.taps):
-                tap = tap_view(taps + i * TAP_BYTES)
+            for i in range(many):
+                tap = tap_view(first_tap + i * TAP_BYTES)
                 rows_at, moved = table, tap.source_bytes
                 if not inside:
-                    clip(tile, g, tap, table, zeros)
+                    if not clip(tile, g, tap, table, zeros):
+                        continue
                     rows_at, moved = table + 8 * rows, 0
                 b = panel + tap.position * c.tap_panel_bytes
-                sums = accumulate_run(tile, sums, rows_at, moved, b, c.run, c.step, panel_row)
+                sums = accumulate_run(tile, sums, rows_at, moved, b, run, c.step, panel_row)
             channel = group * c.group_channels + block * width
             left = min(width, c.group_channels - block * width)
             output = p.output + channel * (s.plane_bytes or size)
@@ -131,8 +136,38 @@ def _copy_rows(tile, table, target, nbytes):
         target += nbytes + _SKEW_BYTES
 
 
-def multiply_step(
-    problem: ConvProblem, gather: Gather, tile: Tile, run: int, io: Images, machine: Machine
+def gather_steps(
+    problem: ConvProblem, tile: Tile, io: Images, machine: Machine
+) -> tuple[list[Step], Buffer]:
+    """A launch of :func:`gather_multiply` for each grid, and their scratch memory."""
+    size = problem.x.dtype.itemsize
+    inputs = problem.group_C if problem.direction is Direction.FPROP else problem.group_K
+    run = io.run or inputs
+    grids = io.grids or gathers(problem)
+    # Where one pixel's channels lie right behind another's, neighbouring taps are one run.
+    adjacent = problem.groups == 1 and not io.source_planes
+    lines = [grid.lines() if adjacent else (1, grid.taps) for grid in grids]
+    zeros = -(-max(length for length, _ in lines) * run * size // 64) * 64
+    scratch = 8 * COLUMNS * tile.rows + slab_bytes(tile, size) + zeros
+    if run * size >= _SET_BYTES:
+        scratch += tile.rows * (run * size + _SKEW_BYTES)
+    buffer = Buffer(name="scratch", nbytes=-(-scratch // 64) * 64, scope="worker")
+    return [
+        _step(problem, grid, line, tile, run, io, machine, zeros, buffer.nbytes)
+        for grid, line in zip(grids, lines, strict=True)
+    ], buffer
+
+
+def _step(
+    problem: ConvProblem,
+    gather: Gather,
+    line: tuple[int, Taps],
+    tile: Tile,
+    run: int,
+    io: Images,
+    machine: Machine,
+    zero_bytes: int,
+    scratch_bytes: int,
 ) -> Step:
     """Launch of :func:`gather_multiply` on one grid."""
     size = problem.x.dtype.itemsize
@@ -154,6 +189,7 @@ def multiply_step(
         step, pixel_bytes = prod(gather.source) * size, size
         image_bytes = inputs * problem.groups * step
     copies = len(gather.taps) == 1 and run * size >= _SET_BYTES and pixel_bytes % _SET_BYTES == 0
+    length, lines = line
     row_bytes, plane_bytes, dest_image = output_strides(problem, io.planes)
     constants = (
         DIRECT.pack(
@@ -161,18 +197,19 @@ def multiply_step(
             blocks=blocks,
             batch=batch,
             run=run,
+            line_run=length * run,
             step=step,
             tap_panel_bytes=run * panel_row,
             panel_bytes=panel_bytes,
             group_source_bytes=inputs * step,
             group_channels=outputs,
-            scratch_bytes=scratch_bytes(tile, run, size),
-            zero_bytes=_zero_bytes(run, size),
+            scratch_bytes=scratch_bytes,
+            zero_bytes=zero_bytes,
             copies=copies,
             plain=not (problem.post or problem.accumulate),
         )
         + pack_store(problem, row_bytes, plane_bytes)
-        + pack_grid(gather, pixel_bytes, dest_image, image_bytes)
+        + pack_grid(gather, pixel_bytes, dest_image, image_bytes, lines if length > 1 else ())
     )
     multiplied = tiles * tile.rows * blocks * tile.width * problem.groups
     pixels = gather.pixels * outputs * problem.groups
@@ -197,15 +234,3 @@ def _even_batch(blocks: int, most: int) -> int:
     divisor = max(d for d in range(1, most + 1) if blocks % d == 0)
     batches = -(-blocks // most)
     return divisor if 2 * divisor > most else -(-blocks // batches)
-
-
-def _zero_bytes(run: int, size: int) -> int:
-    return -(-run * size // 64) * 64
-
-
-def scratch_bytes(tile: Tile, run: int, size: int) -> int:
-    """Tables, slab and zeros of one worker."""
-    used = 8 * COLUMNS * tile.rows + slab_bytes(tile, size) + _zero_bytes(run, size)
-    if run * size >= _SET_BYTES:
-        used += tile.rows * (run * size + _SKEW_BYTES)
-    return -(-used // 64) * 64

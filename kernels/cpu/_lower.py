@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from convforge.kernels.cpu._copy import clear_elements, copy_elements
-from convforge.kernels.cpu._gather import TAP_BYTES, is_pointwise, tap_view
+from convforge.kernels.cpu._gather import is_pointwise
+from convforge.kernels.cpu._locate import TAP_BYTES, tap_view
 from convforge.kernels.cpu._vector import itemsize
 from convforge.problem import ConvProblem, Direction, PadMode
 from convforge.runtime.args import Layout

@@ -11,8 +11,9 @@ from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Program, Step
 from convforge.kernels.cpu._copy import clear_elements, copy_elements
-from convforge.kernels.cpu._gather import GRID_BYTES, Gather, gathers, grid_view, pack_grid
+from convforge.kernels.cpu._gather import Gather, gathers
 from convforge.kernels.cpu._images import channels_last
+from convforge.kernels.cpu._locate import GRID_BYTES, grid_view, pack_grid
 from convforge.kernels.cpu._lower import (
     LOWERING_BYTES,
     lower,

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from math import prod
 
 from convforge.contract import (
-    Buffer,
     Machine,
     Program,
     Rejected,
@@ -26,10 +25,7 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
-from convforge.kernels.cpu._direct import multiply_step, scratch_bytes
-from convforge.kernels.cpu._gather import (
-    gathers,
-)
+from convforge.kernels.cpu._direct import gather_steps
 from convforge.kernels.cpu._images import images
 from convforge.kernels.cpu._outer import outer_program, run_of
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
@@ -104,14 +100,10 @@ class ConvDirect:
         if problem.direction is Direction.WGRAD:
             return outer_program(problem, tile, machine)
         io = images(problem)
-        inputs = problem.group_C if problem.direction is Direction.FPROP else problem.group_K
-        run = io.run or inputs
-        grids = io.grids or gathers(problem)
-        steps = [multiply_step(problem, grid, tile, run, io, machine) for grid in grids]
-        scratch = scratch_bytes(tile, run, problem.x.dtype.itemsize)
+        steps, scratch = gather_steps(problem, tile, io, machine)
         return Program(
             steps=(*io.before, *steps, *io.after),
-            buffers=(*io.buffers, Buffer(name="scratch", nbytes=scratch, scope="worker")),
+            buffers=(*io.buffers, scratch),
         )
 
 

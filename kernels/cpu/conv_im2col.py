@@ -30,18 +30,17 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
-from convforge.kernels.cpu._gather import (
+from convforge.kernels.cpu._gather import Gather, gathers
+from convforge.kernels.cpu._images import Images, images, output_strides
+from convforge.kernels.cpu._locate import (
     COLUMNS,
     GRID_BYTES,
     TAP_BYTES,
-    Gather,
-    gathers,
     grid_view,
     locate,
     pack_grid,
     tap_view,
 )
-from convforge.kernels.cpu._images import Images, images, output_strides
 from convforge.kernels.cpu._lower import LOWERING_BYTES, lower, lowering_view, pack_lowering
 from convforge.kernels.cpu._lowered_outer import lowered_outer_program
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
