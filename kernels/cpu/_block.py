@@ -18,6 +18,8 @@ from convforge.kernels.cpu._ir import (
 from convforge.kernels.cpu._vector import KindType
 
 _INDEX = ir.IntType(32)
+_GROUP_BYTES = 16
+"""Within these, x86 interleaves two registers; AVX2 and AVX-512 move them as a whole."""
 
 
 def _block_type(kind: KindType) -> types.UniTuple:
@@ -76,37 +78,58 @@ def block_load(context, kind, address, row_bytes, rows, columns):
 
 @intrinsic
 def block_transpose(context, kind, block):
-    """Rows become columns: log2(lanes) rounds of pairwise shuffles."""
+    """Rows become columns: log2(lanes) rounds of shuffles that x86 has an instruction for."""
 
     def codegen(context, builder, signature, args):
-        n = kind.lanes
-        rows = [builder.extract_value(args[1], i) for i in range(n)]
-        distance = n // 2
-        while distance:
-            rows = _exchange(builder, rows, distance)
-            distance //= 2
+        rows = [builder.extract_value(args[1], i) for i in range(kind.lanes)]
         result = args[1]
-        for i, row in enumerate(rows):
+        for i, row in enumerate(_transposed(builder, rows, _GROUP_BYTES // kind.vector.itemsize)):
             result = builder.insert_value(result, row, i)
         return result
 
     return _block_type(kind)(kind, _block_type(kind)), codegen
 
 
-def _exchange(builder, rows, distance):
-    """Swap the off-diagonal quarters of every square of twice the distance."""
+def _transposed(builder, rows, group):
+    """Rows ``distance`` apart exchange halves: of every group at first, then whole groups."""
     n = len(rows)
-    # Lane i of the upper row keeps its own value, or takes the lower row's from distance before.
-    upper = [i if not i & distance else n + i - distance for i in range(n)]
-    lower = [i + distance if not i & distance else n + i for i in range(n)]
     lanes = ir.VectorType(_INDEX, n)
-    exchanged = list(rows)
-    for i in range(n):
-        if not i & distance:
-            a, b = rows[i], rows[i + distance]
-            exchanged[i] = builder.shuffle_vector(a, b, ir.Constant(lanes, upper))
-            exchanged[i + distance] = builder.shuffle_vector(a, b, ir.Constant(lanes, lower))
-    return exchanged
+    distance = 1
+    while distance < n:
+        low, high = _within(n, group, distance) if distance < group else _between(n, group)
+        exchanged = list(rows)
+        for i in range(n):
+            if not i & distance:
+                a, b = rows[i], rows[i + distance]
+                exchanged[i] = builder.shuffle_vector(a, b, ir.Constant(lanes, low))
+                exchanged[i + distance] = builder.shuffle_vector(a, b, ir.Constant(lanes, high))
+        rows = exchanged
+        distance *= 2
+    # The rounds within groups leave a group's columns in the order of their reversed bits.
+    return [rows[i - i % group + _reversed_bits(i % group, group)] for i in range(n)]
+
+
+def _within(n, group, width):
+    """Lanes of two rows that alternate, ``width`` each: of every group's lower, upper half."""
+    low, high = [], []
+    for start in range(0, n, group):
+        for at in range(start, start + group // 2, width):
+            for lanes, place in ((low, at), (high, at + group // 2)):
+                pair = range(place, place + width)
+                lanes += [*pair, *(n + lane for lane in pair)]
+    return low, high
+
+
+def _between(n, group):
+    """Lanes of the even groups of one row and then of the other, and of the odd groups."""
+    both = range(2 * n)
+    return [i for i in both if not i & group], [i for i in both if i & group]
+
+
+def _reversed_bits(number, size):
+    return (
+        number if size <= 2 else (number & 1) * size // 2 + _reversed_bits(number // 2, size // 2)
+    )
 
 
 @intrinsic

@@ -54,8 +54,8 @@ MOST_TASKS_PER_THREAD = 4
 
 DIRECT = Layout(
     "Direct",
-    "groups blocks batch run line_run step tap_panel_bytes panel_bytes group_source_bytes "
-    "group_channels scratch_bytes zero_bytes copies plain",
+    "groups blocks first_block batch run line_run step tap_panel_bytes panel_bytes "
+    "group_source_bytes group_channels scratch_bytes zero_bytes copies plain",
 )
 _direct = DIRECT.view
 _DIRECT_BYTES = DIRECT.nbytes
@@ -112,8 +112,9 @@ def gather_multiply(tile, constants, pointers, worker, workers):
                     rows_at, moved = table + 8 * rows, 0
                 b = panel + tap.position * c.tap_panel_bytes
                 sums = accumulate_run(tile, sums, rows_at, moved, b, run, c.step, panel_row)
-            channel = group * c.group_channels + block * width
-            left = min(width, c.group_channels - block * width)
+            offset = (c.first_block + block) * width
+            channel = group * c.group_channels + offset
+            left = min(width, c.group_channels - offset)
             output = p.output + channel * (s.plane_bytes or size)
             if c.plain and left == width and s.plane_bytes == 0:
                 tile_scatter(tile, sums, table + 40 * rows, output, s.row_bytes)
@@ -136,96 +137,89 @@ def _copy_rows(tile, table, target, nbytes):
         target += nbytes + _SKEW_BYTES
 
 
-def gather_steps(
-    problem: ConvProblem, tile: Tile, io: Images, machine: Machine
-) -> tuple[list[Step], Buffer]:
-    """A launch of :func:`gather_multiply` for each grid, and their scratch memory."""
-    size = problem.x.dtype.itemsize
-    inputs = problem.group_C if problem.direction is Direction.FPROP else problem.group_K
-    run = io.run or inputs
-    grids = io.grids or gathers(problem)
-    # Where one pixel's channels lie right behind another's, neighbouring taps are one run.
-    adjacent = problem.groups == 1 and not io.source_planes
-    lines = [grid.lines() if adjacent else (1, grid.taps) for grid in grids]
-    zeros = -(-max(length for length, _ in lines) * run * size // 64) * 64
-    scratch = 8 * COLUMNS * tile.rows + slab_bytes(tile, size) + zeros
-    if run * size >= _SET_BYTES:
-        scratch += tile.rows * (run * size + _SKEW_BYTES)
-    buffer = Buffer(name="scratch", nbytes=-(-scratch // 64) * 64, scope="worker")
-    return [
-        _step(problem, grid, line, tile, run, io, machine, zeros, buffer.nbytes)
-        for grid, line in zip(grids, lines, strict=True)
-    ], buffer
+class GatherMultiply:
+    """Makes the launches of :func:`gather_multiply`, one a grid, and their scratch memory."""
 
+    def __init__(self, problem: ConvProblem, tile: Tile, io: Images, machine: Machine) -> None:
+        self.problem, self.tile, self.io, self.machine = problem, tile, io, machine
+        self.size = problem.x.dtype.itemsize
+        fprop = problem.direction is Direction.FPROP
+        self.outputs = problem.group_K if fprop else problem.group_C
+        self.inputs = problem.group_C if fprop else problem.group_K
+        self.run = io.run or self.inputs
+        self.grids = io.grids or gathers(problem)
+        # Where one pixel's channels lie right behind another's, neighbouring taps are one run.
+        adjacent = problem.groups == 1 and not io.source_planes
+        self.lines = [grid.lines() if adjacent else (1, grid.taps) for grid in self.grids]
+        longest = max(length for length, _ in self.lines) * self.run
+        self.zero_bytes = -(-longest * self.size // 64) * 64
+        used = 8 * COLUMNS * tile.rows + slab_bytes(tile, self.size) + self.zero_bytes
+        if self.run * self.size >= _SET_BYTES:
+            used += tile.rows * (self.run * self.size + _SKEW_BYTES)
+        self.scratch = Buffer(name="scratch", nbytes=-(-used // 64) * 64, scope="worker")
+        self.blocks = range(-(-self.outputs // tile.width))
+        self.panel_bytes = problem.taps * self.inputs * tile.width * self.size
 
-def _step(
-    problem: ConvProblem,
-    gather: Gather,
-    line: tuple[int, Taps],
-    tile: Tile,
-    run: int,
-    io: Images,
-    machine: Machine,
-    zero_bytes: int,
-    scratch_bytes: int,
-) -> Step:
-    """Launch of :func:`gather_multiply` on one grid."""
-    size = problem.x.dtype.itemsize
-    fprop = problem.direction is Direction.FPROP
-    outputs = problem.group_K if fprop else problem.group_C
-    inputs = problem.group_C if fprop else problem.group_K
-    blocks = -(-outputs // tile.width)
-    panel_row = tile.width * size
-    panel_bytes = problem.taps * inputs * panel_row
-    tiles = -(-gather.pixels // tile.rows)
-    enough = MOST_TASKS_PER_THREAD * machine.threads
-    most = min(
-        machine.l2_bytes // 2 // max(panel_bytes, 1), blocks * tiles * problem.groups // enough
-    )
-    batch = _even_batch(blocks, most)
-    # Channels last, a pixel's channels are adjacent; channels first, they are a plane apart.
-    step, pixel_bytes, image_bytes = size, inputs * problem.groups * size, 0
-    if io.source_planes:
-        step, pixel_bytes = prod(gather.source) * size, size
-        image_bytes = inputs * problem.groups * step
-    copies = len(gather.taps) == 1 and run * size >= _SET_BYTES and pixel_bytes % _SET_BYTES == 0
-    length, lines = line
-    row_bytes, plane_bytes, dest_image = output_strides(problem, io.planes)
-    constants = (
-        DIRECT.pack(
-            groups=problem.groups,
-            blocks=blocks,
-            batch=batch,
-            run=run,
-            line_run=length * run,
-            step=step,
-            tap_panel_bytes=run * panel_row,
-            panel_bytes=panel_bytes,
-            group_source_bytes=inputs * step,
-            group_channels=outputs,
-            scratch_bytes=scratch_bytes,
-            zero_bytes=zero_bytes,
-            copies=copies,
-            plain=not (problem.post or problem.accumulate),
+    def steps(self, blocks: range | None = None) -> tuple[Step, ...]:
+        """A launch for each grid; ``blocks`` of outputs, all unless the panels come in parts."""
+        lines = zip(self.grids, self.lines, strict=True)
+        return tuple(self._step(grid, *line, blocks or self.blocks) for grid, line in lines)
+
+    def _step(self, grid: Gather, length: int, lines: Taps, blocks: range) -> Step:
+        problem, tile, io, size = self.problem, self.tile, self.io, self.size
+        tiles = -(-grid.pixels // tile.rows)
+        batch = self._batch(len(blocks), tiles)
+        # Channels last, a pixel's channels are adjacent; channels first, they are a plane apart.
+        step, pixel_bytes, image_bytes = size, self.inputs * problem.groups * size, 0
+        if io.source_planes:
+            step, pixel_bytes = prod(grid.source) * size, size
+            image_bytes = self.inputs * problem.groups * step
+        copies = (
+            len(grid.taps) == 1 and self.run * size >= _SET_BYTES and pixel_bytes % _SET_BYTES == 0
         )
-        + pack_store(problem, row_bytes, plane_bytes)
-        + pack_grid(gather, pixel_bytes, dest_image, image_bytes, lines if length > 1 else ())
-    )
-    multiplied = tiles * tile.rows * blocks * tile.width * problem.groups
-    pixels = gather.pixels * outputs * problem.groups
-    return Step(
-        name="multiply",
-        kernel=KernelRef(gather_multiply, tile),
-        operands=(io.source, "packed", io.output, io.bias, io.residual, "scratch"),
-        constants=constants,
-        tasks=problem.groups * -(-blocks // batch) * tiles,
-        cost=Cost(
-            flops=2 * multiplied * len(gather.taps) * run,
-            bytes=gather.images * prod(gather.source) * inputs * problem.groups * size
-            + problem.groups * blocks * panel_bytes
-            + pixels * size,
-        ),
-    )
+        row_bytes, plane_bytes, dest_image = output_strides(problem, io.planes)
+        constants = (
+            DIRECT.pack(
+                groups=problem.groups,
+                blocks=len(blocks),
+                first_block=blocks.start,
+                batch=batch,
+                run=self.run,
+                line_run=length * self.run,
+                step=step,
+                tap_panel_bytes=self.run * tile.width * size,
+                panel_bytes=self.panel_bytes,
+                group_source_bytes=self.inputs * step,
+                group_channels=self.outputs,
+                scratch_bytes=self.scratch.nbytes,
+                zero_bytes=self.zero_bytes,
+                copies=copies,
+                plain=not (problem.post or problem.accumulate),
+            )
+            + pack_store(problem, row_bytes, plane_bytes)
+            + pack_grid(grid, pixel_bytes, dest_image, image_bytes, lines if length > 1 else ())
+        )
+        columns = len(blocks) * tile.width * problem.groups
+        source_bytes = grid.images * prod(grid.source) * self.inputs * problem.groups * size
+        return Step(
+            name="multiply",
+            kernel=KernelRef(gather_multiply, tile),
+            operands=(io.source, "packed", io.output, io.bias, io.residual, "scratch"),
+            constants=constants,
+            tasks=problem.groups * -(-len(blocks) // batch) * tiles,
+            cost=Cost(
+                flops=2 * tiles * tile.rows * columns * len(grid.taps) * self.run,
+                bytes=source_bytes
+                + problem.groups * len(blocks) * self.panel_bytes
+                + grid.pixels * min(columns, self.outputs * problem.groups) * size,
+            ),
+        )
+
+    def _batch(self, blocks: int, tiles: int) -> int:
+        """Blocks that a tile of pixels meets at once: panels in L2, work for every thread."""
+        fitting = self.machine.l2_bytes // 2 // max(self.panel_bytes, 1)
+        enough = MOST_TASKS_PER_THREAD * self.machine.threads
+        return _even_batch(blocks, min(fitting, blocks * tiles * self.problem.groups // enough))
 
 
 def _even_batch(blocks: int, most: int) -> int:

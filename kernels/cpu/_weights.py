@@ -11,7 +11,14 @@ from __future__ import annotations
 from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Program, Step, WeightFormat
-from convforge.kernels.cpu._block import block_load, block_transpose
+from convforge.kernels.cpu._block import (
+    block_load,
+    block_store,
+    block_transpose,
+    whole_load,
+    whole_store,
+)
+from convforge.kernels.cpu._copy import copy_elements
 from convforge.kernels.cpu._vector import (
     Vector,
     itemsize,
@@ -24,17 +31,24 @@ from convforge.kernels.cpu._vector import (
 from convforge.problem import ConvProblem, Direction, Order
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
+from convforge.runtime.rawmem import prefetch
 
 PANELS = Layout(
     "Panels",
-    "groups blocks width outputs inputs taps group_bytes output_bytes input_bytes tap_bytes "
-    "overlap accumulate",
+    "groups blocks first_block width outputs inputs taps group_bytes output_bytes input_bytes "
+    "tap_bytes overlap accumulate",
 )
 panels_view = PANELS.view
 PACK = Layout("PackPointers", "plain panels scratch")
 _SCRATCH_BYTES = 64 * 16
 """A square block of vectors, of any width."""
 pack_view = PACK.view
+_AHEAD_BYTES = 1024
+"""How far in front of its reads a run is fetched: hardware does not follow so many runs."""
+_STAGED = 128
+"""Elements of a run that are rows in L1 at a time."""
+_GAP_BYTES = 4096
+"""Between the stages of two workers, because hardware fetches past the end of what one writes."""
 
 
 def panel_shape(problem: ConvProblem, width: int) -> tuple[int, int, int, int]:
@@ -50,9 +64,10 @@ def _channels(problem: ConvProblem) -> tuple[int, int]:
     return problem.group_K, problem.group_C
 
 
-def _pack_constants(problem: ConvProblem, width: int, overlap: bool) -> bytes:
-    """Strides of the plain weights as the panels see them."""
-    groups, blocks, _, _ = panel_shape(problem, width)
+def _pack_constants(
+    problem: ConvProblem, width: int, blocks: range, *, overlap: bool = False
+) -> bytes:
+    """Strides of the plain weights as the panels of these blocks see them."""
     size = problem.w.dtype.itemsize
     first = problem.w.order is Order.CHANNELS_FIRST
     k_bytes = problem.group_C * problem.taps * size
@@ -61,8 +76,9 @@ def _pack_constants(problem: ConvProblem, width: int, overlap: bool) -> bytes:
     outputs, inputs = _channels(problem)
     swapped = problem.direction is Direction.DGRAD
     return PANELS.pack(
-        groups=groups,
-        blocks=blocks,
+        groups=problem.groups,
+        blocks=len(blocks),
+        first_block=blocks.start,
         width=width,
         outputs=outputs,
         inputs=inputs,
@@ -78,22 +94,37 @@ def _pack_constants(problem: ConvProblem, width: int, overlap: bool) -> bytes:
 
 def weight_format(problem: ConvProblem, width: int) -> WeightFormat:
     """Panels of plain weights, ``width`` channels each."""
-    dtype = problem.w.dtype
     shape = panel_shape(problem, width)
-    panel_bytes = prod(shape) * dtype.itemsize
-    plain_bytes = prod(problem.w_shape) * dtype.itemsize
     letter = "c" if problem.direction is Direction.DGRAD else "k"
-    step = Step(
-        name="pack",
-        kernel=KernelRef(pack_panels, Vector(dtype.value)),
-        operands=("w", "packed"),
-        constants=_pack_constants(problem, width, overlap=False),
-        tasks=shape[0] * shape[1],
-        cost=Cost(bytes=plain_bytes + panel_bytes),
-    )
     geometry = "x".join(str(n) for n in (problem.K, problem.group_C, *problem.filter))
-    identity = f"{letter}b{width}:{dtype}:{geometry}:g{problem.groups}"
-    return WeightFormat(id=identity, nbytes=panel_bytes, pack=Program(steps=(step,)))
+    return WeightFormat(
+        id=f"{letter}b{width}:{problem.w.dtype}:{geometry}:g{problem.groups}",
+        nbytes=prod(shape) * problem.w.dtype.itemsize,
+        pack=Program(
+            steps=(pack_step(problem, width, range(shape[1])),),
+            buffers=(stage_buffer(problem, width),),
+        ),
+    )
+
+
+def stage_buffer(problem: ConvProblem, width: int) -> Buffer:
+    """Scratch memory of :func:`pack_step`."""
+    nbytes = _STAGED * width * problem.w.dtype.itemsize + _GAP_BYTES
+    return Buffer(name="stage", nbytes=nbytes, scope="worker")
+
+
+def pack_step(problem: ConvProblem, width: int, blocks: range) -> Step:
+    """Bring these blocks of outputs of each group into the buffer ``packed``."""
+    groups, _, rows, _ = panel_shape(problem, width)
+    outputs = min(len(blocks) * width, _channels(problem)[0])
+    return Step(
+        name="pack",
+        kernel=KernelRef(pack_panels, Vector(problem.w.dtype.value)),
+        operands=("w", "packed", "stage"),
+        constants=_pack_constants(problem, width, blocks),
+        tasks=groups * len(blocks),
+        cost=Cost(bytes=groups * rows * (outputs + len(blocks) * width) * problem.w.dtype.itemsize),
+    )
 
 
 def unpack_step(problem: ConvProblem, width: int, overlap: bool) -> tuple[Step, Buffer]:
@@ -104,7 +135,7 @@ def unpack_step(problem: ConvProblem, width: int, overlap: bool) -> tuple[Step, 
         name="unpack",
         kernel=KernelRef(unpack_panels, Vector(problem.w.dtype.value)),
         operands=("w", "panels", "unpacked"),
-        constants=_pack_constants(problem, width, overlap),
+        constants=_pack_constants(problem, width, range(shape[1]), overlap=overlap),
         tasks=shape[0] * shape[1],
         cost=Cost(bytes=(prod(problem.w_shape) + prod(shape)) * size),
     )
@@ -117,10 +148,11 @@ def pack_panels(kind, constants, pointers, worker, workers):
     g, p = panels_view(constants), pack_view(pointers)
     panel_row = g.width * itemsize(kind)
     panel_bytes = g.taps * g.inputs * panel_row
+    stage = p.scratch + worker * (_STAGED * panel_row + _GAP_BYTES)
     tasks = g.groups * g.blocks
     for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
         group = task // g.blocks
-        first = (task - group * g.blocks) * g.width
+        first = (g.first_block + task - group * g.blocks) * g.width
         count = min(g.width, g.outputs - first)
         source = p.plain + group * g.group_bytes + first * g.output_bytes
         target = p.panels + task * panel_bytes
@@ -135,7 +167,8 @@ def pack_panels(kind, constants, pointers, worker, workers):
                 runs, length = g.inputs, g.taps
         for i in range(runs):
             rows = target + i * panel_row
-            _pack_runs(kind, g, source + i * g.input_bytes, rows, count, length, period, spread)
+            runs = source + i * g.input_bytes
+            _pack_runs(kind, g, runs, rows, count, length, period, spread, stage)
 
 
 @device
@@ -152,27 +185,60 @@ def _copy_adjacent(kind, g, source, target, count):
 
 
 @device
-def _pack_runs(kind, g, source, target, count, length, period, spread):
+def _pack_runs(kind, g, source, target, count, length, period, spread, stage):
     """Transpose runs of ``length`` adjacent elements, one run an output, into panel rows.
 
     Element m of a run goes to row ``m % period * spread + m // period``, which is row m where
-    the period is one and the spread zero.
+    the period is one. Where it is more, the rows of some elements meet in L1 first: written
+    straight to their far places, they make the hardware fetch another worker's panel.
     """
     panel_row = g.width * itemsize(kind)
-    for j in range(0, g.width, lanes(kind)):
-        outputs = max(0, min(lanes(kind), count - j))
-        phase, row = 0, 0
-        for m in range(0, length, lanes(kind)):
-            runs = source + j * g.output_bytes + m * itemsize(kind)
-            block = block_load(kind, runs, g.output_bytes, outputs, length - m)
+    # Cut so that every block but the first reads whole cache lines, where the runs allow it.
+    ahead_of_line = source // itemsize(kind) % lanes(kind)
+    begin = 0
+    while begin < length:
+        end = min(length, (begin + ahead_of_line) // _STAGED * _STAGED + _STAGED - ahead_of_line)
+        rows = stage if period > 1 else target + begin * panel_row
+        for j in range(0, g.width, lanes(kind)):
+            runs = source + j * g.output_bytes
+            outputs = max(0, min(lanes(kind), count - j))
+            _transpose_runs(kind, g, runs, rows + j * itemsize(kind), outputs, begin, end)
+        if period > 1:
+            _spread_rows(kind, g, stage, target, begin, end, period, spread)
+        begin = end
+
+
+@device
+def _transpose_runs(kind, g, runs, target, outputs, begin, end):
+    """Elements ``begin`` to ``end`` of some runs become rows."""
+    panel_row = g.width * itemsize(kind)
+    m = begin
+    while m < end:
+        at = runs + m * itemsize(kind)
+        taken = min(lanes(kind) - at // itemsize(kind) % lanes(kind), end - m)
+        for i in range(outputs):
+            prefetch(at + i * g.output_bytes + _AHEAD_BYTES)
+        place = target + (m - begin) * panel_row
+        if outputs == lanes(kind) and taken == lanes(kind):
+            block = block_transpose(kind, whole_load(kind, at, g.output_bytes))
+            whole_store(kind, block, place, panel_row)
+        else:
+            block = block_load(kind, at, g.output_bytes, outputs, taken)
             block = block_transpose(kind, block)
-            for i in range(min(lanes(kind), length - m)):
-                store(target + row * panel_row + j * itemsize(kind), block[i])
-                phase += 1
-                row += spread
-                if phase == period:
-                    phase = 0
-                    row += 1 - period * spread
+            block_store(kind, block, place, panel_row, taken, lanes(kind))
+        m += taken
+
+
+@device
+def _spread_rows(kind, g, stage, target, begin, end, period, spread):
+    """Staged rows to their places, those of a tap together."""
+    panel_row = g.width * itemsize(kind)
+    for tap in range(period):
+        c = (begin - tap + period - 1) // period
+        row = target + (tap * spread + c) * panel_row
+        for m in range(c * period + tap, end, period):
+            copy_elements(kind, stage + (m - begin) * panel_row, row, g.width)
+            row += panel_row
 
 
 @kernel

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from math import prod
 
 from convforge.contract import (
+    Buffer,
     Machine,
     Program,
     Rejected,
@@ -25,7 +26,7 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
-from convforge.kernels.cpu._direct import gather_steps
+from convforge.kernels.cpu._direct import GatherMultiply
 from convforge.kernels.cpu._images import images
 from convforge.kernels.cpu._outer import outer_program, run_of
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
@@ -33,7 +34,7 @@ from convforge.kernels.cpu._tile import (
     Tile,
     choose_shape,
 )
-from convforge.kernels.cpu._weights import weight_format
+from convforge.kernels.cpu._weights import pack_step, stage_buffer, weight_format
 from convforge.problem import ConvProblem, Direction, Problem
 
 WGRAD_SHAPES = {
@@ -100,10 +101,38 @@ class ConvDirect:
         if problem.direction is Direction.WGRAD:
             return outer_program(problem, tile, machine)
         io = images(problem)
-        steps, scratch = gather_steps(problem, tile, io, machine)
+        multiply = GatherMultiply(problem, tile, io, machine)
         return Program(
-            steps=(*io.before, *steps, *io.after),
-            buffers=(*io.buffers, scratch),
+            steps=(*io.before, *multiply.steps(), *io.after),
+            buffers=(*io.buffers, multiply.scratch),
+        )
+
+    def plain_program(
+        self, problem: Problem, config: DirectConfig, machine: Machine
+    ) -> Program | None:
+        """Pack a few blocks of outputs and multiply by them while their panels are in L2."""
+        assert isinstance(problem, ConvProblem)
+        if problem.direction is Direction.WGRAD:
+            return None
+        tile = Tile(problem.x.dtype.value, config.rows, config.columns)
+        io = images(problem)
+        multiply = GatherMultiply(problem, tile, io, machine)
+        kept = machine.threads * max(1, machine.l2_bytes // 2 // max(multiply.panel_bytes, 1))
+        if problem.groups > 1 or len(multiply.grids) > 1 or kept >= len(multiply.blocks):
+            return None
+        parts = [multiply.blocks[i : i + kept] for i in range(0, len(multiply.blocks), kept)]
+        packed = Buffer(name="packed", nbytes=kept * multiply.panel_bytes)
+        return Program(
+            steps=(
+                *io.before,
+                *(
+                    step
+                    for part in parts
+                    for step in (pack_step(problem, tile.width, part), *multiply.steps(part))
+                ),
+                *io.after,
+            ),
+            buffers=(*io.buffers, packed, stage_buffer(problem, tile.width), multiply.scratch),
         )
 
 

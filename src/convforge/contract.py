@@ -223,4 +223,7 @@ class Algorithm(Protocol):
         """How it wants weights prepared; None if it reads ``w`` in place."""
 
     def program(self, problem: Problem, config: Config, machine: Machine) -> Program:
-        """The launches that compute the problem."""
+        """The launches that compute the problem, from prepared weights where it has a format."""
+
+    # An algorithm may also have ``plain_program(problem, config, machine) -> Program | None``: the
+    # launches from plain ``w``, where something beats ``weight_format().pack`` before ``program``.

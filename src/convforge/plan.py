@@ -142,7 +142,11 @@ class Plan:
         """Takes plain weights: prepares them in the workspace first, where the choice wants it."""
         if self.weight_format is None:
             return Executable(self.program, self._names, self._machine)
-        whole = prepend(self.weight_format.pack, self.program, "packed", self.weight_format.nbytes)
+        make = getattr(self._choice, "plain_program", None)
+        whole = make and make(self.problem, self.config, self._machine)
+        if whole is None:
+            packed = self.weight_format
+            whole = prepend(packed.pack, self.program, "packed", packed.nbytes)
         return Executable(whole, self._names, self._machine)
 
     @cached_property
