@@ -30,7 +30,7 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.problem import ConvProblem, Direction, Order
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import device, kernel
+from convforge.runtime.jit import device, inlined, kernel
 from convforge.runtime.rawmem import prefetch
 
 PANELS = Layout(
@@ -171,7 +171,7 @@ def pack_panels(kind, constants, pointers, worker, workers):
             _pack_runs(kind, g, runs, rows, count, length, period, spread, stage)
 
 
-@device
+@inlined
 def _copy_adjacent(kind, g, source, target, count):
     """Outputs are adjacent in memory: a panel row is a copy."""
     panel_row = g.width * itemsize(kind)
@@ -184,7 +184,7 @@ def _copy_adjacent(kind, g, source, target, count):
                 store(place + at, load_first(kind, row + at, count - j))
 
 
-@device
+@inlined
 def _pack_runs(kind, g, source, target, count, length, period, spread, stage):
     """Transpose runs of ``length`` adjacent elements, one run an output, into panel rows.
 
@@ -208,7 +208,7 @@ def _pack_runs(kind, g, source, target, count, length, period, spread, stage):
         begin = end
 
 
-@device
+@inlined
 def _transpose_runs(kind, g, runs, target, outputs, begin, end):
     """Elements ``begin`` to ``end`` of some runs become rows."""
     panel_row = g.width * itemsize(kind)
@@ -220,16 +220,18 @@ def _transpose_runs(kind, g, runs, target, outputs, begin, end):
             prefetch(at + i * g.output_bytes + _AHEAD_BYTES)
         place = target + (m - begin) * panel_row
         if outputs == lanes(kind) and taken == lanes(kind):
-            block = block_transpose(kind, whole_load(kind, at, g.output_bytes))
-            whole_store(kind, block, place, panel_row)
+            block = whole_load(kind, at, g.output_bytes)
         else:
             block = block_load(kind, at, g.output_bytes, outputs, taken)
-            block = block_transpose(kind, block)
+        block = block_transpose(kind, block)
+        if taken == lanes(kind):
+            whole_store(kind, block, place, panel_row)
+        else:
             block_store(kind, block, place, panel_row, taken, lanes(kind))
         m += taken
 
 
-@device
+@inlined
 def _spread_rows(kind, g, stage, target, begin, end, period, spread):
     """Staged rows to their places, those of a tap together."""
     panel_row = g.width * itemsize(kind)

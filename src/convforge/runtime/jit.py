@@ -104,6 +104,8 @@ kernel = cached(no_cpython_wrapper=True)
 """Decorator of kernels, which are called by address."""
 device = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Decorator of the functions that kernels call."""
+inlined = cached(inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""The same for those with a single caller: compiled as a part of it alone, in less time."""
 
 
 @cache
