@@ -4,8 +4,9 @@ Convolutions, poolings and a dense layer, in the manner of LeNet-5 (LeCun, Botto
 1998, Gradient-based learning applied to document recognition); the digits are those of
 scikit-learn (UCI optical recognition of handwritten digits).
 
-The network and its schedule were chosen by their accuracy on this same held-out fifth, so what is
-printed is somewhat kinder than digits nobody has looked at would be.
+The recipe was chosen without the held-out fifth: of three networks, each with and without shifted
+images, it read most of a quarter of the training digits (the mean of three such quarters; 99.1 %,
+against 98.3 % without shifts, 98.1 % with two convolutions, 95.1 % with LeNet's 6 and 16 maps).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from convforge.cli.demo.figures import BLUE, GREY, ORANGE, picture, show, show_s
 Array = NDArray[Any]
 
 WANTED_ACCURACY = 0.97
-_SEED = 7
+_SEED = 2026
 _EPOCHS = 30
 _BATCH = 48
 _LEARNING_RATE = 3e-3
