@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -10,23 +11,29 @@ import numpy as np
 
 from convforge.contract import Buffer, Machine, Program, Step
 from convforge.runtime.jit import address_of
-from convforge.runtime.launch import launch
+from convforge.runtime.launch import MAX_POINTERS, STEP_WORDS, launch, serial_steps
 from convforge.runtime.memory import borrow, guarded, is_poisoned
 
-_MAX_POINTERS = 16
+_MAX_WORDS = 64
 _SERIAL_NS = 4_000.0
 """Work shorter than this stays on the calling thread: waking another costs as much."""
 
 
-class _Pointers(threading.local):
-    """Where a thread writes the pointers of its next launch."""
+class _Slots(threading.local):
+    """Where a thread writes the addresses of its next run and the pointers of its next launch."""
 
     def __init__(self) -> None:
-        self.words = np.zeros(_MAX_POINTERS, np.int64)
-        self.address = self.words.ctypes.data
+        self.words = bytearray(8 * _MAX_WORDS)
+        self.words_address = _address(self.words)
+        self.pointers = bytearray(8 * MAX_POINTERS)
+        self.pointers_address = _address(self.pointers)
 
 
-_pointers = _Pointers()
+def _address(buffer: bytearray) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+_slots = _Slots()
 
 
 def useful_workers(step: Step, machine: Machine) -> int:
@@ -63,7 +70,7 @@ class Executable:
         for step, count in zip(program.steps, workers, strict=True):
             constants = np.frombuffer(step.constants or bytes(8), np.int64).copy()
             self._constants.append(constants)
-            if len(step.operands) > _MAX_POINTERS:
+            if len(step.operands) > MAX_POINTERS or len(index) > _MAX_WORDS:
                 raise ValueError(f"step {step.name} has {len(step.operands)} operands")
             self._launches.append(
                 (
@@ -74,6 +81,18 @@ class Executable:
                     count,
                 )
             )
+
+        self._table = self._serial_table() if max(workers, default=1) == 1 else None
+        self._table_address = 0 if self._table is None else self._table.ctypes.data
+        self._pack_words = struct.Struct(f"={len(index)}q").pack_into
+
+    def _serial_table(self) -> np.ndarray:
+        """The steps as :func:`serial_steps` reads them: one call from Python runs them all."""
+        table = np.zeros((len(self._launches), STEP_WORDS), np.int64)
+        for row, (entry, constants, _, indices, workers) in zip(table, self._launches, strict=True):
+            row[:4] = entry, constants, workers, len(indices)
+            row[4 : 4 + len(indices)] = indices
+        return table
 
     def run(self, addresses: list[int]) -> None:
         """Launch every step. ``addresses`` follow the names; 0 stands for an absent array."""
@@ -87,7 +106,12 @@ class Executable:
             self._launch([*addresses, *[base + at for at in self._offsets], 0])
 
     def _launch(self, words: list[int]) -> None:
-        pointers, address = _pointers.words, _pointers.address
+        slots = _slots
+        pointers, address = slots.pointers, slots.pointers_address
+        if self._table is not None:
+            self._pack_words(slots.words, 0, *words)
+            serial_steps(self._table_address, len(self._launches), slots.words_address, address)
+            return
         for entry, constants, pack_into, indices, workers in self._launches:
             pack_into(pointers, 0, *[words[i] for i in indices])
             launch(entry, constants, address, workers)

@@ -16,8 +16,13 @@ from numba.extending import intrinsic
 
 from convforge.runtime import threads
 from convforge.runtime.jit import cached
+from convforge.runtime.rawmem import load_word, store_word
 
 _WORD = ir.IntType(64)
+MAX_POINTERS = 16
+"""Operands of a step, at most."""
+STEP_WORDS = 4 + MAX_POINTERS
+"""Words of a step in a table: entry, constants, workers, number of operands and their indices."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -43,6 +48,18 @@ def serial(address, constants, pointers, workers):  # type: ignore[no-untyped-de
     """Run the workers one after another on this thread."""
     for worker in range(workers):
         _call(address, constants, pointers, worker, workers)
+
+
+@cached()
+def serial_steps(table, count, words, pointers):  # type: ignore[no-untyped-def]
+    """Run whole programs on this thread: a row of ``table`` is a step, see :data:`STEP_WORDS`."""
+    for step in range(count):
+        row = table + 8 * STEP_WORDS * step
+        for i in range(load_word(row + 24)):
+            store_word(pointers + 8 * i, load_word(words + 8 * load_word(row + 32 + 8 * i)))
+        workers = load_word(row + 16)
+        for worker in range(workers):
+            _call(load_word(row), load_word(row + 8), pointers, worker, workers)
 
 
 @cached(parallel=True)
