@@ -1,0 +1,163 @@
+"""How long the FFT's tiles are, and what each direction makes of an axis.
+
+On the dense grid of an axis, where neighbouring outputs of stride 1 are neighbours, a filter spans
+``extent`` places. A tile of T places holds ``T - extent + 1`` results whose sums do not wrap
+around (overlap-save). Long tiles waste less of themselves and cost more a place.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import prod
+
+from convforge.kernels.cpu._fft_window import Window
+from convforge.problem import Axis, ConvProblem, Direction
+
+LONGEST = 1 << 14
+LENGTHS = tuple(
+    sorted(odd << power for odd in (1, 3, 5, 9, 15) for power in range(15) if odd << power <= LONGEST)
+)
+"""Lengths that fast passes make up."""
+EVEN = tuple(n for n in LENGTHS if n % 2 == 0)
+IMAGES_PER_FILTER = 4
+"""Images over which the choice spreads the transform of the filters: it must not know N, on which
+neither bits nor prepared weights may depend."""
+_SLOW_TRANSFORM = 3.0
+"""Time of a transform's flop against a product's: passes, gathering and scattering."""
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """One axis cut into tiles of ``length`` places.
+
+    Attributes:
+        kept: Results a tile yields. places: Places from one tile to the next.
+        count: Results of the axis. tiles: How many tiles that takes.
+    """
+
+    length: int
+    kept: int
+    places: int
+    count: int
+    tiles: int
+
+
+def whole(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """Three axes, those that the problem lacks in front."""
+    return (Axis(size=1, filter=1),) * (3 - len(axes)) + axes
+
+
+def tiling(direction: Direction, axis: Axis, length: int) -> Tiling:
+    """An axis in tiles of this length, at least the filter's extent."""
+    spare = length - axis.extent
+    if direction is Direction.WGRAD:
+        # Cut is dy; what a tile yields is a share of every sum.
+        places = spare + 1
+        return Tiling(length, axis.filter, places, axis.filter, -(-_dense(axis) // places))
+    stride, count = (axis.stride, axis.out) if direction is Direction.FPROP else (1, axis.size)
+    kept = min(spare // stride + 1, count)
+    return Tiling(length, kept, kept * stride, count, -(-count // kept))
+
+
+def _dense(axis: Axis) -> int:
+    return (axis.out - 1) * axis.stride + 1
+
+
+def image_window(direction: Direction, axis: Axis, cut: Tiling, stride: int) -> Window:
+    """What is transformed tile by tile: x, or dy in dgrad."""
+    if direction is Direction.DGRAD:
+        first, size, spacing = axis.pad_lo - axis.extent + 1, axis.out, axis.stride
+    else:
+        first, size, spacing = -axis.pad_lo, axis.size, 1
+    return Window(
+        tiles=cut.tiles,
+        step=cut.places,
+        first=first,
+        window=cut.length,
+        size=size,
+        spacing=spacing,
+        stride=stride,
+    )
+
+
+def gradient_window(axis: Axis, cut: Tiling, stride: int) -> Window:
+    """The pieces of dy in wgrad, zeros behind each."""
+    return Window(
+        tiles=cut.tiles,
+        step=cut.places,
+        window=cut.places,
+        size=axis.out,
+        spacing=axis.stride,
+        stride=stride,
+    )
+
+
+def filter_window(direction: Direction, axis: Axis, cut: Tiling, stride: int) -> Window:
+    """The filter, dilated with zeros; in dgrad its last tap first."""
+    return Window(
+        window=cut.length,
+        size=axis.filter,
+        spacing=axis.dilation,
+        flip=direction is Direction.DGRAD,
+        stride=stride,
+    )
+
+
+def _lengths(direction: Direction, axis: Axis, last: bool) -> list[int]:
+    """Lengths worth trying, up to the first that takes the axis in one tile."""
+    results = axis.size if direction is Direction.DGRAD else _dense(axis)
+    shortest, longest = axis.extent, results + axis.extent - 1
+    # The last axis is transformed as pairs of reals.
+    every = EVEN if last else LENGTHS
+    found = every[bisect_left(every, shortest) : bisect_left(every, longest) + 1]
+    # Tiles that are hardly longer than the filter were never best where longer ones exist.
+    return [n for n in found if n >= 1.3 * shortest or n == found[-1]]
+
+
+def too_long(problem: ConvProblem) -> bool:
+    """Whether a filter spans more than the longest tile."""
+    axes = whole(problem.axes)
+    return not all(_lengths(problem.direction, axis, axis is axes[-1]) for axis in axes)
+
+
+def shapes(problem: ConvProblem, lanes: int) -> tuple[Shape, ...]:
+    """Tile shapes, the one expected to be fastest first."""
+    images = problem.N if problem.direction is Direction.WGRAD else IMAGES_PER_FILTER
+    channels = (problem.groups, problem.group_C, problem.group_K)
+    return _shapes(problem.direction, whole(problem.axes), channels, images, lanes)
+
+
+@lru_cache(maxsize=4096)
+def _shapes(
+    direction: Direction,
+    axes: tuple[Axis, ...],
+    channels: tuple[int, int, int],
+    images: int,
+    lanes: int,
+) -> tuple[Shape, ...]:
+    groups, group_C, group_K = channels
+    padded_C, padded_K = (-(-n // lanes) * lanes for n in (group_C, group_K))
+    cuts = [
+        [tiling(direction, axis, n) for n in _lengths(direction, axis, i == 2)]
+        for i, axis in enumerate(axes)
+    ]
+
+    def work(cut: tuple[Tiling, ...]) -> float:
+        shape = tuple(c.length for c in cut)
+        tiles = images * prod(c.tiles for c in cut)
+        transforms = tiles * (padded_C + padded_K) + min(
+            group_C * padded_K, group_K * padded_C
+        )
+        places = prod(shape)
+        one = 2.5 * places * max(1, (places - 1).bit_length()) * _SLOW_TRANSFORM
+        # A spectrum of the filters is read from memory for a few tiles at a time.
+        products = 4 * places * group_C * padded_K * (tiles + 4)
+        return groups * (transforms * one + products)
+
+    ranked = sorted(product(*cuts), key=work)
+    return tuple((a.length, b.length, c.length) for a, b, c in ranked[:6])

@@ -1,0 +1,174 @@
+"""From operands to spectra and from spectra to results: the two ends of the FFT's programs.
+
+A spectrum lies scattered over memory: its element f is part of matrix f, which the products in
+the middle read and write as a whole.
+"""
+
+from __future__ import annotations
+
+from convforge.kernels.cpu._fft_tile import (
+    backwards_columns,
+    backwards_row,
+    forwards,
+    row_bytes,
+    tile_view,
+)
+from convforge.kernels.cpu._fft_window import WINDOW_BYTES, load_tile, window_view
+from convforge.kernels.cpu._store import STORE_BYTES, store_planes, store_rows, store_view
+from convforge.kernels.cpu._vector import (
+    itemsize,
+    lanes,
+    load,
+    scalar,
+    splat,
+    store,
+    vector_bytes,
+    zeros,
+)
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import device, kernel
+from convforge.runtime.rawmem import store_word
+
+SPECTRA = Layout(
+    "Spectra",
+    "groups first_row rows tiles channels "
+    "group_bytes image_bytes lane_bytes "
+    "spectral_group frequency row block blocks_wide real imaginary "
+    "scratch_bytes table_bytes line_bytes scale",
+)
+"""Tasks are groups x rows x blocks of lanes, where a row is a tile of an image, counted from
+``first_row``; then where the lanes of the operand lie, where elements of its spectra lie, and the
+scratch memory of a worker."""
+_spectra = SPECTRA.view
+_SPECTRA_BYTES = SPECTRA.nbytes
+_FORWARD = Layout("ForwardPointers", "source spectra scratch")
+_forward = _FORWARD.view
+_BACKWARD = Layout("BackwardPointers", "spectra output bias residual scratch")
+_backward = _BACKWARD.view
+KEPT = Layout("Kept", "count_d count_h count_w keep_d keep_h keep_w step_d step_h step_w")
+"""Outputs of an axis, of these how many a tile has, and how many places apart."""
+_kept = KEPT.view
+_KEPT_BYTES = KEPT.nbytes
+
+
+@device
+def _spectrum(kind, c, group, row, block):
+    """Offset of the spectrum of a block of lanes."""
+    within = block // c.blocks_wide * c.block + block % c.blocks_wide * vector_bytes(kind)
+    return group * c.spectral_group + row * c.row + within
+
+
+@kernel
+def transform_operand(kind, constants, pointers, worker, workers):
+    """Spectra of an operand; a task is one tile of a block of lanes.
+
+    Of each element minus the imaginary part and the real part are written, and where
+    ``imaginary`` is not 0 the imaginary part as well: what a product of real matrices wants.
+    """
+    c, p = _spectra(constants), _forward(pointers)
+    d = window_view(constants + _SPECTRA_BYTES)
+    h = window_view(constants + _SPECTRA_BYTES + WINDOW_BYTES)
+    w = window_view(constants + _SPECTRA_BYTES + 2 * WINDOW_BYTES)
+    plan = constants + _SPECTRA_BYTES + 3 * WINDOW_BYTES
+    t = tile_view(plan)
+    lines = p.scratch + worker * c.scratch_bytes
+    tile = lines + c.line_bytes
+    blocks = (c.channels + lanes(kind) - 1) // lanes(kind)
+    tasks = c.groups * c.rows * blocks
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        group, rest = task // (c.rows * blocks), task % (c.rows * blocks)
+        row, block = rest // blocks, rest % blocks
+        image, number = (c.first_row + row) // c.tiles, (c.first_row + row) % c.tiles
+        channel = block * lanes(kind)
+        width = min(lanes(kind), c.channels - channel)
+        source = p.source + group * c.group_bytes + image * c.image_bytes + channel * c.lane_bytes
+        low_d, high_d, low_h, high_h = load_tile(
+            kind, t, d, h, w, number, tile, source, c.lane_bytes, width
+        )
+        forwards(kind, plan, tile, low_d, high_d, low_h, high_h, lines)
+        _spread(kind, c, t, tile, p.spectra + _spectrum(kind, c, group, row, block))
+
+
+@device
+def _spread(kind, c, t, tile, target):
+    """A tile's spectrum to its places in the matrices."""
+    size = vector_bytes(kind)
+    for f in range(t.D * t.H * (t.W // 2 + 1)):
+        real, imaginary = load(kind, tile), load(kind, tile + size)
+        store(target, zeros(kind) - imaginary)
+        store(target + c.real, real)
+        if c.imaginary:
+            store(target + c.imaginary, imaginary)
+        tile += 2 * size
+        target += c.frequency
+
+
+@device
+def _collect(kind, c, t, source, tile):
+    """A spectrum from its places in the matrices, scaled; conjugated where the scale says so."""
+    size = vector_bytes(kind)
+    by = splat(kind, scalar(kind, 1.0 / abs(c.scale)))
+    by_imaginary = splat(kind, scalar(kind, 1.0 / c.scale))
+    for f in range(t.D * t.H * (t.W // 2 + 1)):
+        store(tile, load(kind, source + c.real) * by)
+        store(tile + size, load(kind, source + c.imaginary) * by_imaginary)
+        tile += 2 * size
+        source += c.frequency
+
+
+@kernel
+def finish_tiles(kind, constants, pointers, worker, workers):
+    """Spectra to outputs, through the post ops; a task is one tile of a block of lanes."""
+    c, p = _spectra(constants), _backward(pointers)
+    k = _kept(constants + _SPECTRA_BYTES)
+    s = store_view(constants + _SPECTRA_BYTES + _KEPT_BYTES)
+    plan = constants + _SPECTRA_BYTES + _KEPT_BYTES + STORE_BYTES
+    t = tile_view(plan)
+    lines = p.scratch + worker * c.scratch_bytes
+    table = lines + c.line_bytes
+    tile = table + c.table_bytes
+    blocks = (c.channels + lanes(kind) - 1) // lanes(kind)
+    tasks = c.groups * c.rows * blocks
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        group, rest = task // (c.rows * blocks), task % (c.rows * blocks)
+        row, block = rest // blocks, rest % blocks
+        image, number = (c.first_row + row) // c.tiles, (c.first_row + row) % c.tiles
+        channel = block * lanes(kind)
+        width = min(lanes(kind), c.channels - channel)
+        moved = group * c.group_bytes + image * c.image_bytes + channel * c.lane_bytes
+        bias = p.bias + (group * c.channels + channel) * itemsize(kind)
+        _collect(kind, c, t, p.spectra + _spectrum(kind, c, group, row, block), tile)
+        finish_tile(
+            kind, plan, k, s, number, tile, width, p.output + moved, bias, p.residual + moved,
+            table, lines,
+        )  # fmt: skip
+
+
+@device
+def finish_tile(
+    kind, plan, k, s, number, tile, width, output, bias, residual, table, lines
+):  # fmt: skip
+    """Transform a tile back and write what it has of the output."""
+    t = tile_view(plan)
+    tiles_h = (k.count_h + k.keep_h - 1) // k.keep_h
+    tiles_w = (k.count_w + k.keep_w - 1) // k.keep_w
+    first_d = number // (tiles_h * tiles_w) * k.keep_d
+    first_h = number // tiles_w % tiles_h * k.keep_h
+    first_w = number % tiles_w * k.keep_w
+    keep_d = min(k.keep_d, k.count_d - first_d)
+    keep_h = min(k.keep_h, k.count_h - first_h)
+    keep_w = min(k.keep_w, k.count_w - first_w)
+    backwards_columns(kind, plan, tile, (keep_d - 1) * k.step_d + 1, lines)
+    for i in range(keep_d):
+        for j in range(keep_h):
+            slab = tile + (i * k.step_d * t.H + j * k.step_h) * row_bytes(kind, t)
+            backwards_row(kind, plan, slab, lines)
+            pixel = ((first_d + i) * k.count_h + first_h + j) * k.count_w + first_w
+            for q in range(keep_w):
+                store_word(table + 8 * q, pixel + q)
+                if k.step_w > 1:
+                    vector = load(kind, slab + q * k.step_w * vector_bytes(kind))
+                    store(slab + q * vector_bytes(kind), vector)
+            store_rows(kind, s, slab, keep_w, width, table, output, bias, residual)
+            if s.plane_bytes:
+                store_planes(kind, s, slab, keep_w, width, table, output)
