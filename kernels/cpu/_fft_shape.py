@@ -18,7 +18,9 @@ from convforge.problem import Axis, ConvProblem, Direction
 
 LONGEST = 1 << 14
 LENGTHS = tuple(
-    sorted(odd << power for odd in (1, 3, 5, 9, 15) for power in range(15) if odd << power <= LONGEST)
+    sorted(
+        odd << power for odd in (1, 3, 5, 9, 15) for power in range(15) if odd << power <= LONGEST
+    )
 )
 """Lengths that fast passes make up."""
 EVEN = tuple(n for n in LENGTHS if n % 2 == 0)
@@ -27,6 +29,9 @@ IMAGES_PER_FILTER = 4
 neither bits nor prepared weights may depend."""
 _SLOW_TRANSFORM = 3.0
 """Time of a transform's flop against a product's: passes, gathering and scattering."""
+
+MOST_SHAPES = 6
+"""Tile shapes offered; with less memory than the smallest of them needs, others are faster."""
 
 Shape = tuple[int, int, int]
 
@@ -125,10 +130,23 @@ def too_long(problem: ConvProblem) -> bool:
     return not all(_lengths(problem.direction, axis, axis is axes[-1]) for axis in axes)
 
 
+def _cuts(direction: Direction, axes: tuple[Axis, ...]) -> list[list[Tiling]]:
+    """Ways to cut each axis."""
+    return [
+        [tiling(direction, axis, n) for n in _lengths(direction, axis, i == 2)]
+        for i, axis in enumerate(axes)
+    ]
+
+
+def _transform_time(cut: tuple[Tiling, ...]) -> float:
+    places = prod(each.length for each in cut)
+    return _SLOW_TRANSFORM * 2.5 * places * max(1, (places - 1).bit_length())
+
+
 def shapes(problem: ConvProblem, lanes: int) -> tuple[Shape, ...]:
-    """Tile shapes, the one expected to be fastest first."""
+    """Tile shapes for sums over channels, the one expected to be fastest first."""
     images = problem.N if problem.direction is Direction.WGRAD else IMAGES_PER_FILTER
-    channels = (problem.groups, problem.group_C, problem.group_K)
+    channels = (problem.group_C, problem.group_K)
     return _shapes(problem.direction, whole(problem.axes), channels, images, lanes)
 
 
@@ -136,28 +154,55 @@ def shapes(problem: ConvProblem, lanes: int) -> tuple[Shape, ...]:
 def _shapes(
     direction: Direction,
     axes: tuple[Axis, ...],
-    channels: tuple[int, int, int],
+    channels: tuple[int, int],
     images: int,
     lanes: int,
 ) -> tuple[Shape, ...]:
-    groups, group_C, group_K = channels
-    padded_C, padded_K = (-(-n // lanes) * lanes for n in (group_C, group_K))
-    cuts = [
-        [tiling(direction, axis, n) for n in _lengths(direction, axis, i == 2)]
-        for i, axis in enumerate(axes)
-    ]
+    group_C, group_K = channels
+    padded_C, padded_K = (-(-n // lanes) * lanes for n in channels)
 
-    def work(cut: tuple[Tiling, ...]) -> float:
-        shape = tuple(c.length for c in cut)
-        tiles = images * prod(c.tiles for c in cut)
-        transforms = tiles * (padded_C + padded_K) + min(
-            group_C * padded_K, group_K * padded_C
+    def time(cut: tuple[Tiling, ...]) -> float:
+        tiles = images * prod(each.tiles for each in cut)
+        transforms = tiles * (padded_C + padded_K) + min(group_C * padded_K, group_K * padded_C)
+        # A filter's spectrum comes from memory, which takes as long as a few products by it.
+        products = 4 * prod(each.length for each in cut) * group_C * padded_K * (tiles + 4)
+        return transforms * _transform_time(cut) + products
+
+    ranked = sorted(product(*_cuts(direction, axes)), key=time)
+    return tuple((a.length, b.length, c.length) for a, b, c in ranked[:MOST_SHAPES])
+
+
+def channelwise_shapes(
+    problem: ConvProblem, lanes: int, l2_bytes: int, across: tuple[bool, ...]
+) -> tuple[tuple[bool, Shape], ...]:
+    """Tile shapes where channels stay apart, and whether lanes are neighbouring tiles."""
+    return _channelwise_shapes(
+        problem.direction, whole(problem.axes), problem.groups, lanes, l2_bytes, across
+    )
+
+
+@lru_cache(maxsize=4096)
+def _channelwise_shapes(
+    direction: Direction,
+    axes: tuple[Axis, ...],
+    channels: int,
+    lanes: int,
+    l2_bytes: int,
+    across: tuple[bool, ...],
+) -> tuple[tuple[bool, Shape], ...]:
+    def time(choice: tuple[bool, tuple[Tiling, ...]]) -> float:
+        across, cut = choice
+        last = cut[-1].tiles
+        blocks = channels * -(-last // lanes) if across else -(-channels // lanes) * last
+        tiles = IMAGES_PER_FILTER * blocks * prod(each.tiles for each in cut[:-1])
+        # Tile and filter share the second-level cache, or take longer.
+        held = prod(each.length for each in cut) * lanes * 4 * (1 if across else 2)
+        return (
+            (2 * tiles + -(-channels // lanes))
+            * _transform_time(cut)
+            * (1.0 if held < l2_bytes else 1.3)
         )
-        places = prod(shape)
-        one = 2.5 * places * max(1, (places - 1).bit_length()) * _SLOW_TRANSFORM
-        # A spectrum of the filters is read from memory for a few tiles at a time.
-        products = 4 * places * group_C * padded_K * (tiles + 4)
-        return groups * (transforms * one + products)
 
-    ranked = sorted(product(*cuts), key=work)
-    return tuple((a.length, b.length, c.length) for a, b, c in ranked[:6])
+    cuts = list(product(*_cuts(direction, axes)))
+    ranked = sorted(product(across, cuts), key=time)[:MOST_SHAPES]
+    return tuple((flag, (a.length, b.length, c.length)) for flag, (a, b, c) in ranked)

@@ -47,7 +47,7 @@ _BACKWARD = Layout("BackwardPointers", "spectra output bias residual scratch")
 _backward = _BACKWARD.view
 KEPT = Layout("Kept", "count_d count_h count_w keep_d keep_h keep_w step_d step_h step_w")
 """Outputs of an axis, of these how many a tile has, and how many places apart."""
-_kept = KEPT.view
+kept_view = KEPT.view
 _KEPT_BYTES = KEPT.nbytes
 
 
@@ -93,7 +93,7 @@ def transform_operand(kind, constants, pointers, worker, workers):
 def _spread(kind, c, t, tile, target):
     """A tile's spectrum to its places in the matrices."""
     size = vector_bytes(kind)
-    for f in range(t.D * t.H * (t.W // 2 + 1)):
+    for _ in range(t.D * t.H * (t.W // 2 + 1)):
         real, imaginary = load(kind, tile), load(kind, tile + size)
         store(target, zeros(kind) - imaginary)
         store(target + c.real, real)
@@ -109,7 +109,7 @@ def _collect(kind, c, t, source, tile):
     size = vector_bytes(kind)
     by = splat(kind, scalar(kind, 1.0 / abs(c.scale)))
     by_imaginary = splat(kind, scalar(kind, 1.0 / c.scale))
-    for f in range(t.D * t.H * (t.W // 2 + 1)):
+    for _ in range(t.D * t.H * (t.W // 2 + 1)):
         store(tile, load(kind, source + c.real) * by)
         store(tile + size, load(kind, source + c.imaginary) * by_imaginary)
         tile += 2 * size
@@ -120,7 +120,7 @@ def _collect(kind, c, t, source, tile):
 def finish_tiles(kind, constants, pointers, worker, workers):
     """Spectra to outputs, through the post ops; a task is one tile of a block of lanes."""
     c, p = _spectra(constants), _backward(pointers)
-    k = _kept(constants + _SPECTRA_BYTES)
+    k = kept_view(constants + _SPECTRA_BYTES)
     s = store_view(constants + _SPECTRA_BYTES + _KEPT_BYTES)
     plan = constants + _SPECTRA_BYTES + _KEPT_BYTES + STORE_BYTES
     t = tile_view(plan)
@@ -138,26 +138,33 @@ def finish_tiles(kind, constants, pointers, worker, workers):
         moved = group * c.group_bytes + image * c.image_bytes + channel * c.lane_bytes
         bias = p.bias + (group * c.channels + channel) * itemsize(kind)
         _collect(kind, c, t, p.spectra + _spectrum(kind, c, group, row, block), tile)
+        tiles_h = (k.count_h + k.keep_h - 1) // k.keep_h
+        tiles_w = (k.count_w + k.keep_w - 1) // k.keep_w
+        first_w = number % tiles_w * k.keep_w
+        keep_w = min(k.keep_w, k.count_w - first_w)
         finish_tile(
-            kind, plan, k, s, number, tile, width, p.output + moved, bias, p.residual + moved,
-            table, lines,
+            kind, plan, k, s, number // (tiles_h * tiles_w), number // tiles_w % tiles_h,
+            first_w, keep_w, keep_w, tile, width,
+            p.output + moved, bias, p.residual + moved, table, lines,
         )  # fmt: skip
 
 
 @device
 def finish_tile(
-    kind, plan, k, s, number, tile, width, output, bias, residual, table, lines
+    kind, plan, k, s, tile_d, tile_h, first_w, keep_w, short_w, tile, width,
+    output, bias, residual, table, lines,
 ):  # fmt: skip
-    """Transform a tile back and write what it has of the output."""
+    """Transform a tile back and write what it has of the output.
+
+    Args:
+        tile_d, tile_h: Which tile of these axes. first_w: Its first output of the last axis.
+        keep_w, short_w: Outputs of a row that all lanes have, and that the last lane has.
+        width: Lanes there are.
+    """
     t = tile_view(plan)
-    tiles_h = (k.count_h + k.keep_h - 1) // k.keep_h
-    tiles_w = (k.count_w + k.keep_w - 1) // k.keep_w
-    first_d = number // (tiles_h * tiles_w) * k.keep_d
-    first_h = number // tiles_w % tiles_h * k.keep_h
-    first_w = number % tiles_w * k.keep_w
+    first_d, first_h = tile_d * k.keep_d, tile_h * k.keep_h
     keep_d = min(k.keep_d, k.count_d - first_d)
     keep_h = min(k.keep_h, k.count_h - first_h)
-    keep_w = min(k.keep_w, k.count_w - first_w)
     backwards_columns(kind, plan, tile, (keep_d - 1) * k.step_d + 1, lines)
     for i in range(keep_d):
         for j in range(keep_h):
@@ -169,6 +176,11 @@ def finish_tile(
                 if k.step_w > 1:
                     vector = load(kind, slab + q * k.step_w * vector_bytes(kind))
                     store(slab + q * vector_bytes(kind), vector)
-            store_rows(kind, s, slab, keep_w, width, table, output, bias, residual)
-            if s.plane_bytes:
-                store_planes(kind, s, slab, keep_w, width, table, output)
+            done, lanes_left = 0, width
+            while done < keep_w:
+                count = (short_w if done < short_w else keep_w) - done
+                rows, places = slab + done * vector_bytes(kind), table + 8 * done
+                store_rows(kind, s, rows, count, lanes_left, places, output, bias, residual)
+                if s.plane_bytes:
+                    store_planes(kind, s, rows, count, lanes_left, places, output)
+                done, lanes_left = done + count, width - 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from convforge.kernels.cpu._block import block_load, block_transpose
+from convforge.kernels.cpu._copy import clear_elements, copy_elements
 from convforge.kernels.cpu._fft_tile import row_bytes
 from convforge.kernels.cpu._vector import (
     itemsize,
@@ -126,6 +127,51 @@ def load_tile(kind, t, d, h, w, number, tile, source, lane_bytes, width):
             target = tile + (at_d * t.H + at_h) * row + place_w * vector_bytes(kind)
             origin = source + i * d.stride + j * h.stride
             _load_row(kind, target, step, origin, w.stride, lane_bytes, count_w, width)
+    last_d = place_d + (count_d - 1) * d.spacing + 1
+    last_h = place_h + (count_h - 1) * h.spacing + 1
+    return place_d, last_d, place_h, last_h
+
+
+@device
+def _load_lines(kind, w, first, width, target, source, staging):
+    """Row of as many neighbouring tiles as there are lanes; ``source`` is element 0."""
+    size = itemsize(kind)
+    begin, end = first * w.step + w.first, (first + width - 1) * w.step + w.first + w.window
+    lines, line_bytes = source + begin * w.stride, w.step * w.stride
+    if begin < 0 or end > w.size or w.stride != size:
+        lines, line_bytes = staging, w.window * size
+        for lane in range(width):
+            low, count, place = span(w, first + lane)
+            line, origin = staging + lane * line_bytes, source + low * w.stride
+            clear_elements(kind, line, w.window)
+            if w.stride == size:
+                copy_elements(kind, origin, line + place * size, count)
+            else:
+                for i in range(count):
+                    value = load_scalar(kind, origin + i * w.stride)
+                    store_scalar(kind, line + (place + i) * size, value)
+    _load_row(kind, target, vector_bytes(kind), lines, size, line_bytes, w.window, width)
+
+
+@device
+def load_tiles(kind, t, d, h, w, tile_d, tile_h, first, width, tile, source, staging):
+    """Fill a tile whose lanes are ``width`` neighbours along the last axis, from ``first`` on.
+
+    Their elements must lie one place apart on the last axis. Staging has room for a row.
+
+    Returns:
+        As :func:`load_tile`.
+    """
+    low_d, count_d, place_d = span(d, tile_d)
+    low_h, count_h, place_h = span(h, tile_h)
+    row = row_bytes(kind, t)
+    if count_d < t.D or count_h < t.H:
+        clear_bytes(tile, t.D * t.H * row)
+    for i in range(count_d):
+        for j in range(count_h):
+            target = tile + ((place_d + i * d.spacing) * t.H + place_h + j * h.spacing) * row
+            origin = source + (low_d + i) * d.stride + (low_h + j) * h.stride
+            _load_lines(kind, w, first, width, target, origin, staging)
     last_d = place_d + (count_d - 1) * d.spacing + 1
     last_h = place_h + (count_h - 1) * h.spacing + 1
     return place_d, last_d, place_h, last_h

@@ -16,8 +16,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from convforge.contract import Machine, Program, Rejected, Tolerance, Traits, WeightFormat
-from convforge.kernels.cpu._fft_program import Work, program, weight_format
-from convforge.kernels.cpu._fft_shape import LONGEST, Shape, shapes, too_long
+from convforge.kernels.cpu._fft_channelwise import (
+    channelwise_format,
+    channelwise_program,
+    is_channelwise,
+    may_tile_lanes,
+)
+from convforge.kernels.cpu._fft_program import (
+    filter_gradient_program,
+    gather_program,
+    weight_format,
+)
+from convforge.kernels.cpu._fft_shape import (
+    LONGEST,
+    Shape,
+    channelwise_shapes,
+    shapes,
+    too_long,
+)
+from convforge.kernels.cpu._fft_work import Work
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.kernels.cpu._tile import Tile, choose_shape
 from convforge.problem import ConvProblem, Direction, Problem
@@ -30,12 +47,20 @@ _L3_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class FftConfig:
-    """Places of a tile, rows and columns (vectors) of the register tile, tiles at once."""
+    """Places of a tile, what its lanes are, and how its spectra are multiplied.
+
+    Attributes:
+        shape: Places of a tile.
+        lanes: ``sums``, channels whose spectra are summed by a matrix product; ``channels``, that
+            stay apart; ``tiles``, neighbours of one channel.
+        rows, columns: The register tile of sums. chunk: Tiles multiplied at once.
+    """
 
     shape: Shape
-    rows: int
-    columns: int
-    chunk: int
+    lanes: str
+    rows: int = 1
+    columns: int = 1
+    chunk: int = 0
 
 
 class ConvFft:
@@ -61,10 +86,20 @@ class ConvFft:
         """Tiles in the order of their expected times, in the largest chunks that fit."""
         assert isinstance(problem, ConvProblem)
         lanes = machine.vector_bytes // problem.x.dtype.itemsize
+        if is_channelwise(problem):
+            ways = (False, True) if may_tile_lanes(problem) else (False,)
+            for across, shape in channelwise_shapes(problem, lanes, machine.l2_bytes, ways):
+                config = FftConfig(shape, "tiles" if across else "channels")
+                if self._needs(problem, config, machine) <= workspace_limit:
+                    yield config
+            return
         for shape in shapes(problem, lanes):
             config = self._fitting(problem, shape, machine, workspace_limit)
             if config is not None:
                 yield config
+
+    def _needs(self, problem: ConvProblem, config: FftConfig, machine: Machine) -> int:
+        return self.program(problem, config, machine).workspace_bytes(machine.threads)
 
     def _fitting(
         self, problem: ConvProblem, shape: Shape, machine: Machine, limit: int
@@ -73,17 +108,16 @@ class ConvFft:
         size = problem.x.dtype.itemsize
         if problem.direction is Direction.WGRAD:
             tile = choose_shape(machine, size, problem.group_K, problem.group_C)
-            config = FftConfig(shape, *tile, 0)
-            needs = self.program(problem, config, machine).workspace_bytes(machine.threads)
-            return config if needs <= limit else None
+            config = FftConfig(shape, "sums", *tile)
+            return config if self._needs(problem, config, machine) <= limit else None
         outputs = problem.group_C if problem.direction is Direction.DGRAD else problem.group_K
         rows = Work(problem, shape, Tile(problem.x.dtype.value, 1, 1)).rows
         least = -(-rows // MOST_LAUNCHES)
         tile = choose_shape(machine, size, 2 * rows, outputs)
         chunk, small = rows, int(machine.l3_bytes * _L3_SHARE)
         while True:
-            config = FftConfig(shape, *tile, chunk)
-            needs = self.program(problem, config, machine).workspace_bytes(machine.threads)
+            config = FftConfig(shape, "sums", *tile, chunk)
+            needs = self._needs(problem, config, machine)
             if needs <= min(limit, small) or (chunk == least and needs <= limit):
                 return config
             if chunk == least:
@@ -95,12 +129,18 @@ class ConvFft:
         assert isinstance(problem, ConvProblem)
         if problem.direction is Direction.WGRAD:
             return None
-        return weight_format(self._work(problem, config))
+        work = self._work(problem, config)
+        return weight_format(work) if config.lanes == "sums" else channelwise_format(work)
 
     def program(self, problem: Problem, config: FftConfig, machine: Machine) -> Program:
         """Transform, multiply, transform back."""
         assert isinstance(problem, ConvProblem)
-        return program(self._work(problem, config), config.chunk, machine)
+        work = self._work(problem, config)
+        if problem.direction is Direction.WGRAD:
+            return filter_gradient_program(work)
+        if config.lanes == "sums":
+            return gather_program(work, config.chunk)
+        return channelwise_program(work, across=config.lanes == "tiles")
 
     def _work(self, problem: ConvProblem, config: FftConfig) -> Work:
         tile = Tile(problem.x.dtype.value, config.rows, config.columns)
