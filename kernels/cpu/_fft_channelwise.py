@@ -14,7 +14,7 @@ from convforge.kernels.cpu._fft_shape import filter_window, image_window
 from convforge.kernels.cpu._fft_spectra import KEPT, finish_tile, kept_view
 from convforge.kernels.cpu._fft_tile import forwards, tile_view
 from convforge.kernels.cpu._fft_window import WINDOW_BYTES, load_tile, load_tiles, window_view
-from convforge.kernels.cpu._fft_work import Strides, Work
+from convforge.kernels.cpu._fft_work import Work, strides
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_view
 from convforge.kernels.cpu._tile import Tile
 from convforge.kernels.cpu._vector import (
@@ -68,10 +68,8 @@ def may_tile_lanes(problem: ConvProblem) -> bool:
 def channelwise_format(work: Work) -> WeightFormat:
     """Spectra of the filters, lanes over channels: ``[block][frequency][-Im, Re][lane]``."""
     problem = work.problem
-    taps, at = 1, []
-    for axis in reversed(work.axes):
-        at.insert(0, taps * work.size)
-        taps *= axis.filter
+    first = Order.CHANNELS_FIRST
+    at = strides(first, work.size, 1, 1, tuple(axis.filter for axis in work.axes))
     spectrum = work.frequencies * 2 * work.vector
     fields = {
         "spectral_group": 0,
@@ -81,14 +79,14 @@ def channelwise_format(work: Work) -> WeightFormat:
         "blocks_wide": 1,
         "real": work.vector,
         "imaginary": 0,
+        "streams": 0,
     }
     windows = tuple(
         filter_window(problem.direction, *each)
-        for each in zip(work.axes, work.cuts, at, strict=True)
+        for each in zip(work.axes, work.cuts, at.axes, strict=True)
     )
-    plain = Strides(0, 0, taps * work.size, (at[0], at[1], at[2]))
     step = work.transform(
-        "w", "packed", "packing", windows, plain, 1, problem.groups, fields, groups=1
+        "w", "packed", "packing", windows, at, 1, problem.groups, fields, groups=1
     )
     return WeightFormat(
         id=f"{work.format_id()}:channelwise",

@@ -83,6 +83,7 @@ class Output:
             blocks_wide=ALL,
             real=0,
             imaginary=row,
+            streams=0,
             scratch_bytes=work.worker,
             table_bytes=work.table,
             line_bytes=work.lines,
@@ -102,5 +103,8 @@ class Output:
             ),
             constants=constants + work.kept() + store + work.plan,
             tasks=problem.groups * rows * -(-channels // work.tile.lanes),
-            cost=Cost(flops=work.flops(rows, channels), bytes=3 * work.frequencies * written),
+            cost=Cost(
+                flops=problem.groups * work.flops(rows, channels),
+                bytes=3 * work.frequencies * written,
+            ),
         )

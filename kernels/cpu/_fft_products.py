@@ -22,11 +22,11 @@ from convforge.runtime.rawmem import store_word
 
 PRODUCTS = Layout(
     "SpectralProducts",
-    "frequencies rows inputs blocks matrix row part panel result result_row scratch_bytes",
+    "frequencies rows inputs blocks matrix row part filters panel result result_row scratch_bytes",
 )
 """Matrices there are, all groups taken together; complex rows of each, channels summed, panels of
-outputs. Then bytes: of a matrix, of a complex row and of one of its three parts, of a panel, and
-of a resulting matrix and of a real row in it."""
+outputs. Then bytes: of a matrix, of a complex row and of one of its three parts, of the
+panels of a frequency and of one of them, of a resulting matrix and of a real row in it."""
 _products = PRODUCTS.view
 _POINTERS = Layout("SpectralPointers", "spectra weights results scratch")
 _pointers = _POINTERS.view
@@ -55,7 +55,7 @@ def multiply_spectra(tile, constants, pointers, worker, workers):
                 at = min(start + i, 2 * c.rows - 1)
                 store_word(table + 8 * i, matrix + (at >> 1) * c.row + (at & 1) * c.part)
             for block in range(c.blocks):
-                panel = p.weights + (f * c.blocks + block) * c.panel
+                panel = p.weights + f * c.filters + block * c.panel
                 sums = tile_zeros(tile)
                 sums = accumulate_run(tile, sums, table, 0, panel, c.inputs, itemsize(tile), wide)
                 panel += c.inputs * wide

@@ -6,6 +6,10 @@ the middle read and write as a whole.
 
 from __future__ import annotations
 
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
 from convforge.kernels.cpu._fft_tile import (
     backwards_columns,
     backwards_row,
@@ -33,7 +37,7 @@ SPECTRA = Layout(
     "Spectra",
     "groups first_row rows tiles channels "
     "group_bytes image_bytes lane_bytes "
-    "spectral_group frequency row block blocks_wide real imaginary "
+    "spectral_group frequency row block blocks_wide real imaginary streams "
     "scratch_bytes table_bytes line_bytes scale",
 )
 """Tasks are groups x rows x blocks of lanes, where a row is a tile of an image, counted from
@@ -89,10 +93,32 @@ def transform_operand(kind, constants, pointers, worker, workers):
         _spread(kind, c, t, tile, p.spectra + _spectrum(kind, c, group, row, block))
 
 
+@intrinsic
+def _store_past_caches(context, address, value):
+    """A vector that is a cache line to memory that is not read again soon."""
+
+    def codegen(context, builder, signature, args):
+        pointer = builder.inttoptr(args[0], args[1].type.as_pointer())
+        stored = builder.store(args[1], pointer)
+        stored.align = value.lanes * value.itemsize
+        one = ir.Constant(ir.IntType(32), 1)
+        stored.set_metadata("nontemporal", builder.module.add_metadata([one]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), codegen
+
+
 @device
 def _spread(kind, c, t, tile, target):
     """A tile's spectrum to its places in the matrices."""
     size = vector_bytes(kind)
+    if c.streams:
+        for _ in range(t.D * t.H * (t.W // 2 + 1)):
+            _store_past_caches(target, zeros(kind) - load(kind, tile + size))
+            _store_past_caches(target + c.real, load(kind, tile))
+            tile += 2 * size
+            target += c.frequency
+        return
     for _ in range(t.D * t.H * (t.W // 2 + 1)):
         real, imaginary = load(kind, tile), load(kind, tile + size)
         store(target, zeros(kind) - imaginary)

@@ -10,8 +10,6 @@ was taken in between.
 
 from __future__ import annotations
 
-from math import prod
-
 from convforge.kernels.cpu._fft_line import pack_line, pack_roots, root, transform_line, turn
 from convforge.kernels.cpu._vector import load, store, vector_bytes
 from convforge.problem import DType
@@ -50,12 +48,6 @@ def line_bytes(shape: tuple[int, int, int], vector: int) -> int:
     """Scratch that transforms need besides: two lines of the longest axis."""
     D, H, W = shape
     return 4 * max(D, H, W // 2) * vector
-
-
-def transform_flops(shape: tuple[int, int, int]) -> float:
-    """Additions and multiplications of one lane's transform, as these passes take them."""
-    D, H, W = shape
-    return 2.5 * prod(shape) * max(1, (D * H * W - 1).bit_length())
 
 
 @device

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Step
-from convforge.kernels.cpu._fft_shape import Shape, Tiling, tiling, whole
+from convforge.kernels.cpu._fft_shape import Shape, Tiling, tiling, transform_flops, whole
 from convforge.kernels.cpu._fft_spectra import KEPT, SPECTRA, transform_operand
 from convforge.kernels.cpu._fft_tile import (
     frequencies,
     line_bytes,
     pack_tile,
     tile_bytes,
-    transform_flops,
 )
 from convforge.kernels.cpu._fft_window import Window
 from convforge.kernels.cpu._tile import Tile
@@ -22,8 +21,6 @@ from convforge.problem import ConvProblem, Direction, Order
 
 ALL = 1 << 40
 """Blocks of lanes that follow one another where no panel ends."""
-_TRANSFORM_COST = 2.0
-"""Flops of a transform against a product's, by the time that they take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +48,11 @@ def strides(
     )
 
 
+def uneven(nbytes: int) -> int:
+    """An odd number of cache lines, so that a spectrum's elements lie in all sets of a cache."""
+    return (-(-nbytes // 64) | 1) * 64
+
+
 class Work:
     """A problem, its tiles and the memory that its spectra take.
 
@@ -75,6 +77,7 @@ class Work:
         self.outputs = problem.group_C if swapped else problem.group_K
         self.blocks = -(-self.outputs // tile.width)
         self.panel = 2 * self.inputs * tile.width * self.size
+        self.filters = uneven(self.blocks * self.panel)
         self.lines = -(-(line_bytes(shape, self.vector) + self.vector) // 64) * 64
         self.table = -(-8 * max(cut.kept for cut in self.cuts) // 64) * 64
         # A block of lanes is read behind the last row when planes are written.
@@ -95,7 +98,7 @@ class Work:
 
     def kept(self) -> bytes:
         """What of a tile goes to the output."""
-        fields = {}
+        fields: dict[str, int] = {}
         for name, axis, cut in zip("dhw", self.axes, self.cuts, strict=True):
             spacing = {
                 Direction.FPROP: axis.stride,
@@ -123,12 +126,11 @@ class Work:
 
     def flops_each(self) -> int:
         """Cost of transforming one lane of one tile."""
-        return int(_TRANSFORM_COST * transform_flops(self.shape))
+        return int(transform_flops(self.shape))
 
     def flops(self, tiles: int, channels: int) -> int:
         """Cost of transforming so many tiles of all groups."""
-        lanes = -(-channels // self.tile.lanes) * self.tile.lanes * self.problem.groups
-        return self.flops_each() * tiles * lanes
+        return self.flops_each() * tiles * -(-channels // self.tile.lanes) * self.tile.lanes
 
     def transform(
         self,
@@ -167,7 +169,9 @@ class Work:
             operands=(source, target, scratch),
             constants=constants + b"".join(w.pack() for w in windows) + self.plan,
             tasks=groups * rows * -(-channels // self.tile.lanes),
-            cost=Cost(flops=self.flops(rows, channels), bytes=3 * self.frequencies * written),
+            cost=Cost(
+                flops=groups * self.flops(rows, channels), bytes=3 * self.frequencies * written
+            ),
         )
 
     def scratch(self, name: str = "lines") -> Buffer:
@@ -178,11 +182,12 @@ class Work:
 def rows_of(part: int, rows: int, frequencies: int) -> dict[str, int]:
     """Where the spectra of images lie: ``[group][frequency][row][-Im, Re, Im][channel]``."""
     return {
-        "spectral_group": frequencies * rows * 3 * part,
-        "frequency": rows * 3 * part,
+        "spectral_group": frequencies * uneven(rows * 3 * part),
+        "frequency": uneven(rows * 3 * part),
         "row": 3 * part,
         "block": 0,
         "blocks_wide": ALL,
         "real": part,
         "imaginary": 2 * part,
+        "streams": 0,
     }

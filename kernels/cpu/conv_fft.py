@@ -94,9 +94,9 @@ class ConvFft:
                     yield config
             return
         for shape in shapes(problem, lanes):
-            config = self._fitting(problem, shape, machine, workspace_limit)
-            if config is not None:
-                yield config
+            fitting = self._fitting(problem, shape, machine, workspace_limit)
+            if fitting is not None:
+                yield fitting
 
     def _needs(self, problem: ConvProblem, config: FftConfig, machine: Machine) -> int:
         return self.program(problem, config, machine).workspace_bytes(machine.threads)
@@ -108,21 +108,20 @@ class ConvFft:
         size = problem.x.dtype.itemsize
         if problem.direction is Direction.WGRAD:
             tile = choose_shape(machine, size, problem.group_K, problem.group_C)
-            config = FftConfig(shape, "sums", *tile)
-            return config if self._needs(problem, config, machine) <= limit else None
+            whole = FftConfig(shape, "sums", *tile)
+            return whole if self._needs(problem, whole, machine) <= limit else None
         outputs = problem.group_C if problem.direction is Direction.DGRAD else problem.group_K
         rows = Work(problem, shape, Tile(problem.x.dtype.value, 1, 1)).rows
         least = -(-rows // MOST_LAUNCHES)
         tile = choose_shape(machine, size, 2 * rows, outputs)
-        chunk, small = rows, int(machine.l3_bytes * _L3_SHARE)
+        wanted = min(limit, int(machine.l3_bytes * _L3_SHARE))
+        chunk = rows
         while True:
             config = FftConfig(shape, "sums", *tile, chunk)
             needs = self._needs(problem, config, machine)
-            if needs <= min(limit, small) or (chunk == least and needs <= limit):
-                return config
-            if chunk == least:
-                return None
-            chunk = max(least, min(chunk - 1, chunk * 3 // 4))
+            if needs <= wanted or chunk == least:
+                return config if needs <= limit else None
+            chunk = max(least, min(chunk - 1, chunk * wanted // needs))
 
     def weight_format(self, problem: Problem, config: FftConfig) -> WeightFormat | None:
         """Spectra of the filters; wgrad reads none."""
