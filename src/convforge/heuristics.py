@@ -14,6 +14,9 @@ LAUNCH_MS = 0.0015
 REFERENCE_SLOWDOWN = 50.0
 """NumPy in a wide type against a compiled kernel: it is chosen only where nothing else runs."""
 
+INEXACT_MS = 0.05
+"""What must be saved at least before small integers stop giving exact results."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -56,6 +59,8 @@ def rank(
         weights = algorithm.weight_format(problem, config)
         if weights is not None and isinstance(problem, ConvProblem):
             time_ms += predict_ms(weights.pack, machine)[0]
+        if not algorithm.tolerance.exact:
+            time_ms += INEXACT_MS
         if algorithm.name.endswith(".reference"):
             time_ms, why = time_ms * REFERENCE_SLOWDOWN + 0.1, "NumPy in a wide type"
         ranked.append(
