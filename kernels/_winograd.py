@@ -1,0 +1,77 @@
+"""Exact transform matrices of Winograd's minimal filtering, for any interpolation points.
+
+F(m, r) computes m outputs of a filter with r taps from m + r - 1 inputs by as many products::
+
+    y = A^T ((G g) * (B^T d))
+
+Each product evaluates two polynomials at one of m + r - 2 *points*, the last one at infinity.
+Everything is a :class:`~fractions.Fraction`: a matrix is rounded where code is made of it.
+
+Winograd 1980, "Arithmetic Complexity of Computations" (doi:10.1137/1.9781611970364). How points
+make or break the accuracy: Barabasz et al. 2018 (arXiv:1803.10986).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import NamedTuple
+
+Matrix = tuple[tuple[Fraction, ...], ...]
+
+
+class Transforms(NamedTuple):
+    """The matrices of F(m, r).
+
+    Attributes:
+        output: A^T, m rows. weights: G, one row a product. input: B^T, one row a product.
+    """
+
+    output: Matrix
+    weights: Matrix
+    input: Matrix
+
+
+def transforms(m: int, r: int, points: Iterable[Fraction | int]) -> Transforms:
+    """The matrices for m outputs, r taps and these points, infinity being one more.
+
+    The rows of B^T are polynomials with leading coefficient one, so that points with few bits
+    give a B^T and an A^T that no rounding touches; their normalisation is in G. (To move powers
+    of two from one to the other would change no rounding error.)
+
+    Args:
+        points: ``m + r - 2`` different rational numbers.
+
+    Raises:
+        ValueError: Another number of points, or two that are equal.
+    """
+    chosen = [Fraction(point) for point in points]
+    if len(chosen) != m + r - 2 or len(set(chosen)) != len(chosen):
+        raise ValueError(
+            f"F({m}, {r}) needs {m + r - 2} different points besides infinity; "
+            f"got {', '.join(map(str, chosen))}"
+        )
+    data, weights = [], []
+    for i, point in enumerate(chosen):
+        others = chosen[:i] + chosen[i + 1 :]
+        norm = Fraction(1)
+        for other in others:
+            norm *= point - other
+        data.append((*_with_roots(others), Fraction(0)))
+        weights.append(tuple(point**j / norm for j in range(r)))
+    data.append(_with_roots(chosen))
+    weights.append((*[Fraction(0)] * (r - 1), Fraction(1)))
+    output = tuple(
+        (*(point**i for point in chosen), Fraction(int(i == m - 1))) for i in range(m)
+    )
+    return Transforms(output, tuple(weights), tuple(data))
+
+
+def _with_roots(roots: Iterable[Fraction]) -> tuple[Fraction, ...]:
+    """Coefficients, the constant one first, of the monic polynomial with these roots."""
+    polynomial = [Fraction(1)]
+    for root in roots:
+        shifted = [Fraction(0), *polynomial]
+        scaled = [*(root * coefficient for coefficient in polynomial), Fraction(0)]
+        polynomial = [a - b for a, b in zip(shifted, scaled, strict=True)]
+    return tuple(polynomial)

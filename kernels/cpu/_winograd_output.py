@@ -1,0 +1,158 @@
+"""From the transform domain to pixels: a block of tiles, one panel's width of channels.
+
+Bias, relu and relu6 are applied in registers, whole tiles go straight to memory. What is left
+goes through a slab of one row of neighbouring tiles: partial tiles, channels first, other ops.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convforge.kernels.cpu._store import store_planes, store_rows
+from convforge.kernels.cpu._tile import tile_columns
+from convforge.kernels.cpu._vector import (
+    itemsize,
+    lanes,
+    load,
+    load_first,
+    scalar,
+    splat,
+    store,
+    store_first,
+    vector_bytes,
+    zeros,
+)
+from convforge.kernels.cpu._winograd_transform import Winograd, outputs, transform_output
+from convforge.problem import ConvProblem, Direction, PostOp
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import device
+from convforge.runtime.rawmem import store_word
+
+OUTPUT = Layout("WinogradOutput", "out_h out_w image tiles_h tiles_w plane_bytes low high simple")
+output_view = OUTPUT.view
+OUTPUT_BYTES = OUTPUT.nbytes
+_IN_REGISTERS = {PostOp.BIAS, PostOp.RELU, PostOp.RELU6}
+
+
+def pack_output(
+    problem: ConvProblem, image: int, tiles: tuple[int, int], plane_bytes: int
+) -> bytes:
+    """The struct ``OUTPUT``; ``image`` is how far images are apart, in rows of the output."""
+    extents = problem.out if problem.direction is Direction.FPROP else problem.size
+    simple = not problem.accumulate and set(problem.post) <= _IN_REGISTERS
+    return OUTPUT.pack(
+        out_h=extents[0],
+        out_w=extents[1],
+        image=image,
+        tiles_h=tiles[0],
+        tiles_w=tiles[1],
+        plane_bytes=plane_bytes,
+        low=simple and bool({PostOp.RELU, PostOp.RELU6} & set(problem.post)),
+        high=simple and PostOp.RELU6 in problem.post,
+        simple=simple,
+    )
+
+
+def span(tile: Winograd, m: int) -> int:
+    """Neighbouring tiles that share a slab: their pixels fill a vector."""
+    return max(1, tile.lanes // m)
+
+
+def slab_bytes(tile: Winograd, m: int, size: int) -> int:
+    """Memory of a slab, its table of pixels, and the rows that a block's transposition reads."""
+    pixels = m * span(tile, m)
+    return m * pixels * (tile.width * size + 8) + tile.lanes * tile.width * size
+
+
+@device
+def store_tiles(kind, g, s, sums, first, count, width, output, bias, residual, slab):
+    """``A^T M A`` of ``count`` tiles from number ``first`` on, through the post ops.
+
+    Args:
+        sums: Planes of tiles of sums, each as wide as the register tile.
+        width: Channels of them that exist.
+        output, residual: Address of the first of these channels in pixel 0.
+        bias: Address of the first of these channels' bias.
+    """
+    m, vector = outputs(kind), vector_bytes(kind)
+    slab_row = tile_columns(kind) * vector
+    most = 1
+    if s.plane_bytes:
+        most = max(1, lanes(kind) // m)
+    image, rest = first // (g.tiles_h * g.tiles_w), first % (g.tiles_h * g.tiles_w)
+    tile_h, tile_w = rest // g.tiles_w, rest % g.tiles_w
+    low, high = splat(kind, scalar(kind, -np.inf)), splat(kind, scalar(kind, np.inf))
+    if g.low:
+        low = zeros(kind)
+    if g.high:
+        high = splat(kind, scalar(kind, 6))
+    i = 0
+    while i < count:
+        tiles = min(most, min(count - i, g.tiles_w - tile_w))
+        p, q = tile_h * m, tile_w * m
+        rows, pixels = min(m, g.out_h - p), min(tiles * m, g.out_w - q)
+        pixel = image * g.image + p * g.out_w + q
+        in_place = g.simple and rows == m and pixels == m and s.plane_bytes == 0
+        for j in range(0, width, lanes(kind)):
+            left, at = width - j, j * itemsize(kind)
+            target, row_bytes, pixel_bytes = slab + at, most * m * slab_row, slab_row
+            if in_place and left >= lanes(kind):
+                target = output + at + pixel * s.row_bytes
+                row_bytes, pixel_bytes = g.out_w * s.row_bytes, s.row_bytes
+            added = zeros(kind)
+            if g.simple and s.has_bias:
+                added = load_first(kind, bias + at, left)
+            for tile in range(tiles):
+                transform_output(
+                    kind,
+                    sums + (i + tile) * slab_row + at,
+                    g.plane_bytes,
+                    added,
+                    low,
+                    high,
+                    target + tile * m * pixel_bytes,
+                    row_bytes,
+                    pixel_bytes,
+                )
+        if not in_place or width < slab_row // itemsize(kind):
+            begin = 0
+            if in_place:
+                begin = width - width % lanes(kind)
+            _store_slab(
+                kind, g, s, slab, most, rows, pixels, pixel, begin, width, output, bias, residual
+            )
+        i += tiles
+        tile_w += tiles
+        if tile_w == g.tiles_w:
+            tile_w = 0
+            tile_h += 1
+            if tile_h == g.tiles_h:
+                tile_h = 0
+                image += 1
+
+
+@device
+def _store_slab(
+    kind, g, s, slab, most, rows, pixels, pixel, begin, width, output, bias, residual
+):
+    """Channels ``begin`` to ``width`` of the pixels that exist."""
+    m, size = outputs(kind), itemsize(kind)
+    slab_row = tile_columns(kind) * vector_bytes(kind)
+    row_bytes = most * m * slab_row
+    table = slab + m * row_bytes + lanes(kind) * slab_row
+    for i in range(rows):
+        line = slab + i * row_bytes
+        if g.simple and s.plane_bytes == 0:
+            for j in range(pixels):
+                place = output + (pixel + j) * s.row_bytes
+                for at in range(begin * size, width * size, vector_bytes(kind)):
+                    value = load(kind, line + j * slab_row + at)
+                    store_first(place + at, value, width - at // size)
+        else:
+            for j in range(pixels):
+                store_word(table + 8 * j, pixel + j)
+            if not g.simple:
+                store_rows(kind, s, line, pixels, width, table, output, bias, residual)
+            if s.plane_bytes:
+                store_planes(kind, s, line, pixels, width, table, output)
+        pixel += g.out_w
