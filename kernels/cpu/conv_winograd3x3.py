@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 
 from convforge.contract import Machine, Program, Rejected, Tolerance, Traits, WeightFormat
 from convforge.kernels.cpu._images import images
@@ -30,21 +31,27 @@ from convforge.problem import ConvProblem, Direction, Problem
 Points = tuple[Fraction, ...]
 
 
-def _symmetric(*points: str) -> Points:
-    """Zero and each of these points with both signs: halves share their work."""
-    found = [Fraction(0)]
+def _both_signs(*points: str) -> Points:
+    """Each of these points, and those that are not zero with the other sign: they share work."""
+    found = []
     for point in map(Fraction, points):
-        found += [point, -point]
+        found += [point, -point] if point else [point]
     return tuple(found)
 
 
 SHAPES = {
     # isa: register tiles, rows of windows by vectors of output channels; the first is preferred.
-    "avx512": ((14, 2), (13, 2), (10, 2), (8, 2)),
+    "avx512": ((14, 2), (13, 2), (10, 2), (9, 2), (8, 2)),
     "avx2": ((6, 2), (4, 2)),
     "neon": ((8, 3), (4, 3)),
     "plain": ((6, 2), (4, 2)),
 }
+
+
+MOST_TILES, MOST_TILES_FAR = 32, 64
+"""Tiles of a task, whose planes should stay in the L2; more where weights do not stay in the L3."""
+_LEAST_TILES = 12
+_WORTH_COMPILING = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +69,14 @@ class ConvWinograd3x3:
     Args:
         points: Interpolation points; m is one less than they are.
         tolerance: What they were measured to keep.
+        fewest_inputs: Channels below which too little averages out to keep it.
     """
 
     revision = 1
     traits = Traits(strict_nan=False)
 
-    def __init__(self, points: Points, tolerance: Tolerance) -> None:
-        self.points, self.tolerance = points, tolerance
+    def __init__(self, points: Points, tolerance: Tolerance, fewest_inputs: int = 4) -> None:
+        self.points, self.tolerance, self.fewest_inputs = points, tolerance, fewest_inputs
         self.m = len(points) + 2 - TAPS
         self.name = f"cpu.conv_winograd3x3.f{self.m}"
 
@@ -82,6 +90,11 @@ class ConvWinograd3x3:
             return Rejected(f"filter {'x'.join(map(str, problem.filter))}: 3x3 only")
         if any(a.stride > 1 or a.dilation > 1 for a in problem.axes):
             return Rejected("stride or dilation above 1")
+        inputs = _inputs(problem)
+        if inputs < self.fewest_inputs:
+            return Rejected(
+                f"{inputs} channels to sum: below {self.fewest_inputs} its errors stand out"
+            )
         return refuse_common(problem) or refuse_pad_modes(problem)
 
     def configs(
@@ -111,26 +124,49 @@ class ConvWinograd3x3:
         return Program(steps=(*io.before, step, *io.after), buffers=(*io.buffers, scratch))
 
     def _default_config(self, problem: ConvProblem, machine: Machine) -> WinogradConfig:
-        tiles_h, tiles_w = tiles_of(problem, self.m)
-        tiles = problem.N * tiles_h * tiles_w
-        inputs = problem.group_C if problem.direction is Direction.FPROP else problem.group_K
-        most = 28
-        pieces = -(-tiles // most)
-        piece = -(-tiles // pieces)
+        """The rows and the piece for which the busiest thread multiplies least."""
+        tiles = problem.N * prod(tiles_of(problem, self.m))
+        outputs = problem.group_K if problem.direction is Direction.FPROP else problem.group_C
+        size = problem.x.dtype.itemsize
+        weights = (self.m + TAPS - 1) ** 2 * problem.K * problem.group_C * size
+        most = MOST_TILES_FAR if 2 * weights > machine.l3_bytes else MOST_TILES
 
-        def cost(shape: tuple[int, int]) -> int:
-            return -(-piece // shape[0]) * shape[0]
+        def work(rows: int, columns: int, piece: int) -> float:
+            blocks = -(-outputs * size // (columns * machine.vector_bytes)) * problem.groups
+            tasks = -(-tiles // piece) * blocks
+            share = -(-tasks // machine.threads)
+            # Larger pieces read the weights less often.
+            return share * -(-piece // rows) * rows * columns * (1 + 0.5 / piece)
 
-        rows, columns = min(SHAPES[machine.isa], key=cost)
-        return WinogradConfig(rows, columns, piece)
+        def best(shapes: Iterable[tuple[int, int]]) -> tuple[float, WinogradConfig]:
+            options = (
+                (work(*shape, piece), WinogradConfig(*shape, piece))
+                for shape in shapes
+                for piece in range(min(tiles, _LEAST_TILES), min(tiles, most) + 1)
+            )
+            return min(options, key=lambda option: option[0])
+
+        preferred, *others = SHAPES[machine.isa]
+        usual, special = best([preferred]), best(others)
+        return special[1] if special[0] < _WORTH_COMPILING * usual[0] else usual[1]
+
+
+def _inputs(problem: ConvProblem) -> int:
+    """Channels that an output sums over."""
+    return problem.group_C if problem.direction is Direction.FPROP else problem.group_K
 
 
 ALGORITHMS = (
-    ConvWinograd3x3(_symmetric("1"), Tolerance(growth=4.0, planewise=True, exact=True)),
+    ConvWinograd3x3(_both_signs("0", "1"), Tolerance(growth=4.0, planewise=True, exact=True)),
     ConvWinograd3x3(
-        _symmetric("5/8", "3/2"), Tolerance(growth=16.0, planewise=True, exact=False)
+        _both_signs("0", "5/8", "3/2"), Tolerance(growth=16.0, planewise=True, exact=False)
     ),
     ConvWinograd3x3(
-        _symmetric("1", "1/2", "2"), Tolerance(growth=64.0, planewise=True, exact=False)
+        _both_signs("3/8", "7/8", "3/2"),
+        Tolerance(growth=16.0, planewise=True, exact=False),
+        fewest_inputs=16,
+    ),
+    ConvWinograd3x3(
+        _both_signs("0", "1", "1/2", "2"), Tolerance(growth=64.0, planewise=True, exact=False)
     ),
 )
