@@ -61,9 +61,7 @@ def transforms(m: int, r: int, points: Iterable[Fraction | int]) -> Transforms:
         weights.append(tuple(point**j / norm for j in range(r)))
     data.append(_with_roots(chosen))
     weights.append((*[Fraction(0)] * (r - 1), Fraction(1)))
-    output = tuple(
-        (*(point**i for point in chosen), Fraction(int(i == m - 1))) for i in range(m)
-    )
+    output = tuple((*(point**i for point in chosen), Fraction(int(i == m - 1))) for i in range(m))
     return Transforms(output, tuple(weights), tuple(data))
 
 

@@ -9,8 +9,14 @@ from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Machine, Step
 from convforge.kernels.cpu._images import Images, output_strides
-from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_view
-from convforge.kernels.cpu._tile import accumulate_run, tile_columns, tile_rows, tile_store, tile_zeros
+from convforge.kernels.cpu._store import pack_store, store_view
+from convforge.kernels.cpu._tile import (
+    accumulate_run,
+    tile_columns,
+    tile_rows,
+    tile_store,
+    tile_zeros,
+)
 from convforge.kernels.cpu._vector import itemsize, lanes
 from convforge.kernels.cpu._winograd_input import (
     INPUT_BYTES,

@@ -17,7 +17,6 @@ from convforge.kernels.cpu._vector import (
     load_first,
     scalar,
     splat,
-    store,
     store_first,
     vector_bytes,
     zeros,
@@ -132,9 +131,7 @@ def store_tiles(kind, g, s, sums, first, count, width, output, bias, residual, s
 
 
 @device
-def _store_slab(
-    kind, g, s, slab, most, rows, pixels, pixel, begin, width, output, bias, residual
-):
+def _store_slab(kind, g, s, slab, most, rows, pixels, pixel, begin, width, output, bias, residual):
     """Channels ``begin`` to ``width`` of the pixels that exist."""
     m, size = outputs(kind), itemsize(kind)
     slab_row = tile_columns(kind) * vector_bytes(kind)

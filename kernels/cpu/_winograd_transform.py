@@ -24,9 +24,8 @@ class TransformType(KindType):
     """Numba type of vectors with the matrices of F(m, 3)."""
 
     def __init__(self, element: str, points: tuple[Fraction, ...]):
-        super().__init__(element)
+        super().__init__(element, f"Transform[{element},{_spell(points)}]")
         self.m, self.matrices = _matrices(points)
-        self.name = f"{self.name}{_spell(points)}"
 
 
 class WinogradType(TileType):
@@ -35,7 +34,7 @@ class WinogradType(TileType):
     def __init__(self, element: str, rows: int, columns: int, points: tuple[Fraction, ...]):
         super().__init__(element, rows, columns)
         self.m, self.matrices = _matrices(points)
-        self.name = f"{self.name}{_spell(points)}"
+        self.name = f"Winograd[{element},{rows},{columns},{_spell(points)}]"
 
 
 register_model(TransformType)(models.OpaqueModel)
@@ -63,7 +62,7 @@ def _matrices(points: tuple[Fraction, ...]) -> tuple[int, Transforms]:
 
 
 def _spell(points: tuple[Fraction, ...]) -> str:
-    return f"({' '.join(map(str, points))})"
+    return " ".join(map(str, points))
 
 
 @intrinsic
