@@ -10,6 +10,7 @@ import pytest
 
 from convforge import ops, set_num_threads
 from convforge.ops import conv_arguments
+from convforge.policy import Policy
 from convforge.reference import compute
 from convforge.runtime.threads import get_num_threads
 
@@ -274,7 +275,7 @@ def test_dbias_sums_long_axes_accurately():
 
 def test_threads_share_prepared_calls():
     x, w = integers(2, 8, 20, 20), integers(8, 8, 3, 3)
-    args = conv_arguments(2, padding=1)
+    args = conv_arguments(2, padding=1, policy=Policy(accuracy="strict"))
     wanted = direct(x, w, args)
     results = []
 
