@@ -64,7 +64,7 @@ def _channels(problem: ConvProblem) -> tuple[int, int]:
     return problem.group_K, problem.group_C
 
 
-def _pack_constants(
+def pack_constants(
     problem: ConvProblem, width: int, blocks: range, *, overlap: bool = False
 ) -> bytes:
     """Strides of the plain weights as the panels of these blocks see them."""
@@ -121,7 +121,7 @@ def pack_step(problem: ConvProblem, width: int, blocks: range) -> Step:
         name="pack",
         kernel=KernelRef(pack_panels, Vector(problem.w.dtype.value)),
         operands=("w", "packed", "stage"),
-        constants=_pack_constants(problem, width, blocks),
+        constants=pack_constants(problem, width, blocks),
         tasks=groups * len(blocks),
         cost=Cost(bytes=groups * rows * (outputs + len(blocks) * width) * problem.w.dtype.itemsize),
     )
@@ -135,7 +135,7 @@ def unpack_step(problem: ConvProblem, width: int, overlap: bool) -> tuple[Step, 
         name="unpack",
         kernel=KernelRef(unpack_panels, Vector(problem.w.dtype.value)),
         operands=("w", "panels", "unpacked"),
-        constants=_pack_constants(problem, width, range(shape[1]), overlap=overlap),
+        constants=pack_constants(problem, width, range(shape[1]), overlap=overlap),
         tasks=shape[0] * shape[1],
         cost=Cost(bytes=(prod(problem.w_shape) + prod(shape)) * size),
     )
@@ -168,7 +168,7 @@ def pack_panels(kind, constants, pointers, worker, workers):
         for i in range(runs):
             rows = target + i * panel_row
             runs = source + i * g.input_bytes
-            _pack_runs(kind, g, runs, rows, count, length, period, spread, stage)
+            pack_runs(kind, g, runs, rows, count, length, period, spread, stage)
 
 
 @inlined
@@ -185,7 +185,7 @@ def _copy_adjacent(kind, g, source, target, count):
 
 
 @inlined
-def _pack_runs(kind, g, source, target, count, length, period, spread, stage):
+def pack_runs(kind, g, source, target, count, length, period, spread, stage):
     """Transpose runs of ``length`` adjacent elements, one run an output, into panel rows.
 
     Element m of a run goes to row ``m % period * spread + m // period``, which is row m where
