@@ -2,17 +2,25 @@
 
 The format ``winograd4:kb32:f32`` is ``[group][block of 32 outputs][place][input][32]``: for each
 block of output channels and each of the (m + 2)^2 places of a transformed filter, the rows that the
-register tile consumes one after another. They are made from the panels of direct convolution, in
-which each tap has its rows; for dgrad, whose filters are flipped, the taps are read backwards.
+register tile consumes one after another. A few inputs at a time become panels of taps, as direct
+convolution has them, and these are transformed; for dgrad, whose filters are flipped, backwards.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Program, Step, WeightFormat
-from convforge.kernels.cpu._vector import itemsize, lanes
-from convforge.kernels.cpu._weights import panel_shape, weight_format
+from convforge.kernels.cpu._vector import itemsize, lanes, load_first, store
+from convforge.kernels.cpu._weights import (
+    PANELS,
+    pack_constants,
+    pack_runs,
+    pack_view,
+    panel_shape,
+    panels_view,
+    weight_format,
+)
 from convforge.kernels.cpu._winograd_transform import (
     TAPS,
     Transform,
@@ -21,14 +29,13 @@ from convforge.kernels.cpu._winograd_transform import (
 )
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import device, kernel
 
-_PLACES = Layout("WinogradWeights", "blocks inputs width plane_bytes backwards")
+_PANELS_BYTES = PANELS.nbytes
+_PLACES = Layout("WinogradWeights", "chunk plane_bytes backwards scratch_bytes")
 _places = _PLACES.view
-_POINTERS = Layout("WinogradWeightsPointers", "panels packed")
-_pointers = _POINTERS.view
 _CHUNK = 16
-"""Inputs of a task."""
+"""Inputs of a task: their taps stay in the L1 until they are transformed."""
 _SKEW_BYTES = 64
 """Between places, which are written side by side: a power of two would fall on few cache sets."""
 
@@ -38,57 +45,82 @@ def weight_plane_bytes(inputs: int, width: int, size: int) -> int:
     return inputs * width * size + _SKEW_BYTES
 
 
-def winograd_format(problem: ConvProblem, transform: Transform, name: str, m: int, width: int):
+def winograd_format(problem: ConvProblem, transform: Transform, m: int, width: int) -> WeightFormat:
     """Transformed filters, ``width`` outputs a block."""
-    plain = weight_format(problem, width)
     groups, blocks, rows, _ = panel_shape(problem, width)
     size, inputs = problem.w.dtype.itemsize, rows // problem.taps
     plane_bytes = weight_plane_bytes(inputs, width, size)
     nbytes = groups * blocks * (m + TAPS - 1) ** 2 * plane_bytes
-    (panels,) = plain.pack.steps
+    scratch_bytes = problem.taps * _CHUNK * width * size
     step = Step(
         name="transform",
-        kernel=KernelRef(transform_panels, transform),
-        operands=("panels", "packed"),
-        constants=_PLACES.pack(
-            blocks=groups * blocks,
-            inputs=inputs,
-            width=width,
+        kernel=KernelRef(transform_filters, transform),
+        operands=("w", "packed", "taps"),
+        constants=pack_constants(problem, width, overlap=False)
+        + _PLACES.pack(
+            chunk=_CHUNK,
             plane_bytes=plane_bytes,
             backwards=problem.direction is Direction.DGRAD,
+            scratch_bytes=scratch_bytes,
         ),
         tasks=groups * blocks * -(-inputs // _CHUNK),
-        cost=Cost(bytes=plain.nbytes + nbytes),
+        cost=Cost(bytes=prod(problem.w_shape) * size + nbytes),
     )
     return WeightFormat(
-        id=f"{name}:{plain.id}",
+        id=f"winograd{m}:{weight_format(problem, width).id}",
         nbytes=nbytes,
         pack=Program(
-            steps=(replace(panels, operands=("w", "panels")), step),
-            buffers=(Buffer(name="panels", nbytes=plain.nbytes),),
+            steps=(step,),
+            buffers=(Buffer(name="taps", nbytes=scratch_bytes, scope="worker"),),
         ),
     )
 
 
 @kernel
-def transform_panels(kind, constants, pointers, worker, workers):
-    """Panels of taps to panels of places; a task is a chunk of inputs of a block."""
-    g, p = _places(constants), _pointers(pointers)
+def transform_filters(kind, constants, pointers, worker, workers):
+    """Plain weights to panels of places; a task is a chunk of inputs of a block."""
+    g, c, p = panels_view(constants), _places(constants + _PANELS_BYTES), pack_view(pointers)
     side = outputs(kind) + TAPS - 1
     row = g.width * itemsize(kind)
-    tap_bytes = g.inputs * row
-    first_tap = 0
-    if g.backwards:
-        first_tap = (TAPS * TAPS - 1) * tap_bytes
-        tap_bytes = -tap_bytes
-    chunks = (g.inputs + _CHUNK - 1) // _CHUNK
-    tasks = g.blocks * chunks
+    taps = p.scratch + worker * c.scratch_bytes
+    chunks = (g.inputs + c.chunk - 1) // c.chunk
+    tasks = g.groups * g.blocks * chunks
     for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
         block = task // chunks
-        begin = (task - block * chunks) * _CHUNK
-        source = p.panels + block * TAPS * TAPS * g.inputs * row + first_tap
-        target = p.packed + block * side * side * g.plane_bytes
-        for i in range(begin, min(begin + _CHUNK, g.inputs)):
+        begin = (task - block * chunks) * c.chunk
+        inputs = min(c.chunk, g.inputs - begin)
+        group = block // g.blocks
+        first = (block - group * g.blocks) * g.width
+        source = p.plain + group * g.group_bytes + first * g.output_bytes + begin * g.input_bytes
+        _taps_of(kind, g, source, taps, min(g.width, g.outputs - first), inputs)
+        first_tap, tap_bytes = taps, inputs * row
+        if c.backwards:
+            first_tap, tap_bytes = taps + (TAPS * TAPS - 1) * tap_bytes, -tap_bytes
+        target = p.panels + block * side * side * c.plane_bytes + begin * row
+        for at in range(0, inputs * row, lanes(kind) * itemsize(kind)):
+            transform_weights(kind, first_tap + at, tap_bytes, target + at, c.plane_bytes)
+
+
+@device
+def _taps_of(kind, g, source, target, count, inputs):
+    """The panels ``[tap][input][width]`` of a few inputs of ``count`` outputs."""
+    row, size = g.width * itemsize(kind), itemsize(kind)
+    if g.output_bytes == size:
+        for i in range(g.taps * inputs):
+            tap = i // inputs
+            run = source + tap * g.tap_bytes + (i - tap * inputs) * g.input_bytes
             for j in range(0, g.width, lanes(kind)):
-                at = i * row + j * itemsize(kind)
-                transform_weights(kind, source + at, tap_bytes, target + at, g.plane_bytes)
+                store(target + i * row + j * size, load_first(kind, run + j * size, count - j))
+        return
+    # One run is every tap of every input, of one input, or every input of one tap.
+    runs, length, period, spread = 1, g.taps * inputs, g.taps, inputs
+    run_bytes, rows = 0, 0
+    if g.tap_bytes != size:
+        runs, length, period, spread = g.taps, inputs, 1, 0
+        run_bytes, rows = g.tap_bytes, inputs
+    elif g.input_bytes != g.taps * size:
+        runs, length = inputs, g.taps
+        run_bytes, rows = g.input_bytes, 1
+    for i in range(runs):
+        place = target + i * rows * row
+        pack_runs(kind, g, source + i * run_bytes, place, count, length, period, spread)

@@ -113,7 +113,7 @@ class ConvWinograd3x3:
         dtype = problem.x.dtype.value
         width = Winograd(dtype, config.rows, config.columns, self.points).width
         transform = Transform(dtype, self.points)
-        return winograd_format(problem, transform, f"winograd{self.m}", self.m, width)
+        return winograd_format(problem, transform, self.m, width)
 
     def program(self, problem: Problem, config: WinogradConfig, machine: Machine) -> Program:
         """Bring channels last, convolve, and back."""
