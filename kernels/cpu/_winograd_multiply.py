@@ -48,8 +48,6 @@ _winograd = WINOGRAD.view
 _WINOGRAD_BYTES = WINOGRAD.nbytes
 _OPERANDS = Layout("WinogradPointers", "source weights output bias residual scratch")
 _operands = _OPERANDS.view
-_SET_BYTES = 4096
-"""Rows this far apart share one set of the L1: more of them than ways evict each other."""
 _LINE_BYTES = 64
 _TILE_STEPS = 4
 """Steps of the tile's loop that beginning and storing it take."""
@@ -133,7 +131,7 @@ def winograd_step(
     pieces = -(-tiles // piece)
     room = -(-piece // tile.rows) * tile.rows
     row = tile.width * size
-    tile_bytes = _apart(-(-inputs // tile.lanes) * tile.lanes * size + _LINE_BYTES)
+    tile_bytes = _apart(-(-inputs // tile.lanes) * tile.lanes * size)
     input_plane, sums_plane = _apart(room * tile_bytes), _apart(room * row)
     weight_plane = weight_plane_bytes(inputs, tile.width, size)
     slab = slab_bytes(tile, m, size)
@@ -165,8 +163,12 @@ def winograd_step(
         + pack_store(problem, row_bytes, plane_bytes)
     )
     weights = problem.groups * blocks * places * weight_plane
-    # A large piece may come again from beyond the last cache, a small one stays.
-    again = pieces if weights > machine.l3_bytes else 1
+    # Weights that leave room in the last cache are there or in memory: half of them count. Others
+    # come from memory, and where they exceed the cache, once for each piece.
+    if 2 * weights <= machine.l3_bytes:
+        read = weights // 2
+    else:
+        read = weights * (pieces if weights > machine.l3_bytes else 1)
     step = Step(
         name="winograd",
         kernel=KernelRef(winograd_convolve, tile),
@@ -175,7 +177,7 @@ def winograd_step(
         tasks=problem.groups * pieces * blocks,
         cost=Cost(
             flops=problem.groups * _flops(tile, m, tiles, room * pieces, inputs, blocks),
-            bytes=problem.bytes + weights * again,
+            bytes=problem.bytes - prod(problem.w_shape) * size + read,
         ),
     )
     return step, Buffer(name="scratch", nbytes=scratch, scope="worker")
@@ -191,5 +193,5 @@ def _flops(tile: Winograd, m: int, tiles: int, rows: int, inputs: int, blocks: i
 
 
 def _apart(nbytes: int) -> int:
-    """A distance at which neighbours do not fall on one set of the L1."""
-    return nbytes + _LINE_BYTES if nbytes % _SET_BYTES == 0 else nbytes
+    """At least so many bytes, an odd number of lines: neighbours fall on different cache sets."""
+    return (nbytes + _LINE_BYTES - 1) // (2 * _LINE_BYTES) * (2 * _LINE_BYTES) + _LINE_BYTES

@@ -41,7 +41,7 @@ def _both_signs(*points: str) -> Points:
 
 SHAPES = {
     # isa: register tiles, rows of windows by vectors of output channels; the first is preferred.
-    "avx512": ((14, 2), (13, 2), (10, 2), (9, 2), (8, 2)),
+    "avx512": ((14, 2), (9, 2), (8, 2), (7, 2)),
     "avx2": ((6, 2), (4, 2)),
     "neon": ((8, 3), (4, 3)),
     "plain": ((6, 2), (4, 2)),
@@ -51,7 +51,7 @@ SHAPES = {
 MOST_TILES, MOST_TILES_FAR = 32, 64
 """Tiles of a task, whose planes should stay in the L2; more where weights do not stay in the L3."""
 _LEAST_TILES = 12
-_WORTH_COMPILING = 0.95
+_WORTH_COMPILING = 0.97
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +133,12 @@ class ConvWinograd3x3:
 
         def work(rows: int, columns: int, piece: int) -> float:
             blocks = -(-outputs * size // (columns * machine.vector_bytes)) * problem.groups
-            tasks = -(-tiles // piece) * blocks
-            share = -(-tasks // machine.threads)
-            # Larger pieces read the weights less often.
-            return share * -(-piece // rows) * rows * columns * (1 + 0.5 / piece)
+            pieces = -(-tiles // piece)
+            share = -(-pieces * blocks // machine.threads)
+            room, last = (-(-n // rows) * rows for n in (piece, tiles - (pieces - 1) * piece))
+            busiest = min(share * room, blocks * ((pieces - 1) * room + last))
+            # Longer tiles load less for a product, larger pieces read the weights less often.
+            return busiest * columns * (1 + 0.6 / rows) * (1 + 0.5 / piece)
 
         def best(shapes: Iterable[tuple[int, int]]) -> tuple[float, WinogradConfig]:
             options = (
