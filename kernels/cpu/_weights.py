@@ -168,7 +168,7 @@ def pack_panels(kind, constants, pointers, worker, workers):
         for i in range(runs):
             rows = target + i * panel_row
             runs = source + i * g.input_bytes
-            pack_runs(kind, g, runs, rows, count, length, period, spread, stage)
+            _pack_runs(kind, g, runs, rows, count, length, period, spread, stage)
 
 
 @inlined
@@ -185,7 +185,7 @@ def _copy_adjacent(kind, g, source, target, count):
 
 
 @inlined
-def pack_runs(kind, g, source, target, count, length, period, spread, stage):
+def _pack_runs(kind, g, source, target, count, length, period, spread, stage):
     """Transpose runs of ``length`` adjacent elements, one run an output, into panel rows.
 
     Element m of a run goes to row ``m % period * spread + m // period``, which is row m where
@@ -202,14 +202,14 @@ def pack_runs(kind, g, source, target, count, length, period, spread, stage):
         for j in range(0, g.width, lanes(kind)):
             runs = source + j * g.output_bytes
             outputs = max(0, min(lanes(kind), count - j))
-            _transpose_runs(kind, g, runs, rows + j * itemsize(kind), outputs, begin, end)
+            transpose_runs(kind, g, runs, rows + j * itemsize(kind), outputs, begin, end)
         if period > 1:
             _spread_rows(kind, g, stage, target, begin, end, period, spread)
         begin = end
 
 
 @inlined
-def _transpose_runs(kind, g, runs, target, outputs, begin, end):
+def transpose_runs(kind, g, runs, target, outputs, begin, end):
     """Elements ``begin`` to ``end`` of some runs become rows."""
     panel_row = g.width * itemsize(kind)
     m = begin

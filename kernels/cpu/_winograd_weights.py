@@ -15,10 +15,10 @@ from convforge.kernels.cpu._vector import itemsize, lanes, load_first, store
 from convforge.kernels.cpu._weights import (
     PANELS,
     pack_constants,
-    pack_runs,
     pack_view,
     panel_shape,
     panels_view,
+    transpose_runs,
     weight_format,
 )
 from convforge.kernels.cpu._winograd_transform import (
@@ -29,7 +29,7 @@ from convforge.kernels.cpu._winograd_transform import (
 )
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import device, kernel
+from convforge.runtime.jit import inlined, kernel
 
 _PANELS_BYTES = PANELS.nbytes
 _PLACES = Layout("WinogradWeights", "chunk plane_bytes backwards scratch_bytes")
@@ -56,7 +56,7 @@ def winograd_format(problem: ConvProblem, transform: Transform, m: int, width: i
         name="transform",
         kernel=KernelRef(transform_filters, transform),
         operands=("w", "packed", "taps"),
-        constants=pack_constants(problem, width, overlap=False)
+        constants=pack_constants(problem, width, range(blocks))
         + _PLACES.pack(
             chunk=_CHUNK,
             plane_bytes=plane_bytes,
@@ -92,18 +92,23 @@ def transform_filters(kind, constants, pointers, worker, workers):
         group = block // g.blocks
         first = (block - group * g.blocks) * g.width
         source = p.plain + group * g.group_bytes + first * g.output_bytes + begin * g.input_bytes
-        _taps_of(kind, g, source, taps, min(g.width, g.outputs - first), inputs)
-        first_tap, tap_bytes = taps, inputs * row
+        outputs_here = min(g.width, g.outputs - first)
+        tap_bytes, input_bytes = _taps_of(kind, g, source, taps, outputs_here, inputs)
+        first_tap = taps
         if c.backwards:
             first_tap, tap_bytes = taps + (TAPS * TAPS - 1) * tap_bytes, -tap_bytes
         target = p.panels + block * side * side * c.plane_bytes + begin * row
-        for at in range(0, inputs * row, lanes(kind) * itemsize(kind)):
-            transform_weights(kind, first_tap + at, tap_bytes, target + at, c.plane_bytes)
+        for i in range(inputs):
+            for j in range(0, row, lanes(kind) * itemsize(kind)):
+                places = target + i * row + j
+                transform_weights(
+                    kind, first_tap + i * input_bytes + j, tap_bytes, places, c.plane_bytes
+                )
 
 
-@device
+@inlined
 def _taps_of(kind, g, source, target, count, inputs):
-    """The panels ``[tap][input][width]`` of a few inputs of ``count`` outputs."""
+    """Taps of a few inputs of ``count`` outputs as rows; bytes between taps, between inputs."""
     row, size = g.width * itemsize(kind), itemsize(kind)
     if g.output_bytes == size:
         for i in range(g.taps * inputs):
@@ -111,16 +116,19 @@ def _taps_of(kind, g, source, target, count, inputs):
             run = source + tap * g.tap_bytes + (i - tap * inputs) * g.input_bytes
             for j in range(0, g.width, lanes(kind)):
                 store(target + i * row + j * size, load_first(kind, run + j * size, count - j))
-        return
+        return inputs * row, row
     # One run is every tap of every input, of one input, or every input of one tap.
-    runs, length, period, spread = 1, g.taps * inputs, g.taps, inputs
-    run_bytes, rows = 0, 0
+    runs, length, run_bytes = 1, g.taps * inputs, 0
+    tap_bytes, input_bytes = row, g.taps * row
     if g.tap_bytes != size:
-        runs, length, period, spread = g.taps, inputs, 1, 0
-        run_bytes, rows = g.tap_bytes, inputs
+        runs, length, run_bytes = g.taps, inputs, g.tap_bytes
+        tap_bytes, input_bytes = inputs * row, row
     elif g.input_bytes != g.taps * size:
-        runs, length = inputs, g.taps
-        run_bytes, rows = g.input_bytes, 1
+        runs, length, run_bytes = inputs, g.taps, g.input_bytes
     for i in range(runs):
-        place = target + i * rows * row
-        pack_runs(kind, g, source + i * run_bytes, place, count, length, period, spread)
+        for j in range(0, g.width, lanes(kind)):
+            outputs_here = max(0, min(lanes(kind), count - j))
+            run = source + i * run_bytes + j * g.output_bytes
+            place = target + i * length * row + j * size
+            transpose_runs(kind, g, run, place, outputs_here, 0, length)
+    return tap_bytes, input_bytes
