@@ -35,10 +35,19 @@ def test_output_extent(axis, out):
         ("fprop:max:f32:n1c1w6_s2_st4+ceil", 2),
         ("fprop:max:f32:n1c1w4_s2_st4+ceil", 1),
         ("fprop:avg:f32:n1c1w5_s2_st3_p0:1+ceil", 2),
+        ("fprop:avg:f32:n1c1w5_a3", 3),
+        ("fprop:max:f32:n1c1w5_a9", 9),
     ],
 )
 def test_pooled_extent(text, out):
     assert parse(text).out == (out,)
+
+
+@pytest.mark.parametrize("size", range(1, 14))
+@pytest.mark.parametrize("windows", range(1, 14))
+def test_the_largest_adaptive_window(size, windows):
+    extents = [-(-(i + 1) * size // windows) - i * size // windows for i in range(windows)]
+    assert Axis.adaptive(size, windows).filter == max(extents)
 
 
 def test_shapes_follow_the_memory_order():

@@ -98,6 +98,13 @@ GOLDEN = {
         count_include_pad=False,
         divisor=5,
     ),
+    "fprop:avg:f32:nhwc:n1c64h7w10_a3x5": PoolProblem(
+        kind=PoolKind.AVG,
+        N=1,
+        C=64,
+        axes=(Axis(size=7, filter=3, windows=3), Axis(size=10, filter=2, windows=5)),
+        x=LAST,
+    ),
 }
 
 
@@ -152,6 +159,11 @@ def test_defaults_may_be_spelled_out():
         ("fprop:min:f32:n1c2h3w4_r1s1", "min"),
         ("fprop:max:f32:n1c2h3w4_r1s1+bias", "bias"),
         ("fprop:avg:f32:n1c2h3w4_r1s1+divisorx", "divisorx|invalid literal"),
+        ("fprop:f32:n1c2h3w4_k5a1x1", "axis h is adaptive, which only pooling's are"),
+        ("fprop:max:f32:n1c2h3w4_a3", "axes h3w4 do not go with adaptive windows a3"),
+        ("fprop:max:f32:n1c2h3w4_a0x2", "windows of axis h is 0; it must be at least 1"),
+        ("fprop:max:f32:n1c2h3w4_a2x2_p1x1", "adaptive windows have no pad"),
+        ("fprop:max:f32:n1c2h3w4_a2x2+ceil", "no padding and no ceil_mode"),
         ("wgrad:max:f32:n1c2h3w4_r1s1", "no wgrad"),
         ("fprop:f32-f32-f32-f32:n1c2h3w4_k5r1s1", "f32-f32-f32-f32"),
         ("fprop:f32:nchw:@0:extra:n1c2h3w4_k5r1s1", "too many parts"),

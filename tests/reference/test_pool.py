@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
+from math import ceil, floor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from numpy.testing import assert_allclose, assert_array_equal
 
-from convforge.problem import Direction, Order, PoolKind, PoolProblem, parse
+from convforge.problem import Axis, Direction, Order, PoolKind, PoolProblem, parse
 from convforge.reference import compute
 from convforge.testing.data import operands
 from convforge.testing.strategies import pool_problems
@@ -31,6 +33,13 @@ def test_average_counts_padding_but_not_what_ceil_mode_hangs_over():
 def test_average_without_padding_in_the_count():
     y = compute("fprop:avg:f32:n1c1w5_s4_p1:2+exclude_pad", row([1.0, 2, 3, 40, 100]))
     assert_allclose(y.ravel(), [2, 11.5, 36.25, 143 / 3, 70])
+
+
+def test_adaptive_windows_overlap_where_extents_do_not_divide():
+    y = compute("fprop:avg:f32:n1c1w5_a3", row([0.0, 1, 2, 3, 4]))
+    assert_allclose(y.ravel(), [0.5, 2, 3.5])
+    y = compute("fprop:max:f32:n1c1w3_a5", row([1.0, 2, 3]))
+    assert_allclose(y.ravel(), [1, 2, 2, 3, 3])
 
 
 def test_average_with_a_divisor():
@@ -120,6 +129,18 @@ def test_gradient_of_the_average():
     assert_array_equal(dx.ravel(), [1, 1 + 2, 2, 2])
 
 
+def first_tap(axis: Axis, window: int) -> int:
+    if axis.windows is not None:
+        return floor(Fraction(window * axis.size, axis.windows))
+    return window * axis.stride - axis.pad_lo
+
+
+def last_tap(axis: Axis, window: int) -> int:
+    if axis.windows is not None:
+        return ceil(Fraction((window + 1) * axis.size, axis.windows)) - 1
+    return axis.size - 1
+
+
 def pool_by_loops(problem: PoolProblem, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values and indices, window by window, channels first."""
     y = np.zeros((problem.N, problem.C, *problem.out))
@@ -128,12 +149,14 @@ def pool_by_loops(problem: PoolProblem, x: np.ndarray) -> tuple[np.ndarray, np.n
         seen, counted = [], 0
         for tap in np.ndindex(problem.filter):
             place = [
-                o * a.stride + t * a.dilation - a.pad_lo
+                first_tap(a, o) + t * a.dilation
                 for o, t, a in zip(at[2:], tap, problem.axes, strict=True)
             ]
-            inside = all(0 <= i < a.size for i, a in zip(place, problem.axes, strict=True))
+            limits = [last_tap(a, o) for o, a in zip(at[2:], problem.axes, strict=True)]
+            inside = all(0 <= i <= last for i, last in zip(place, limits, strict=True))
             counted += inside or (
                 problem.count_include_pad
+                and not problem.adaptive
                 and all(i < a.size + a.pad_hi for i, a in zip(place, problem.axes, strict=True))
             )
             if inside:
@@ -142,7 +165,7 @@ def pool_by_loops(problem: PoolProblem, x: np.ndarray) -> tuple[np.ndarray, np.n
         if problem.kind is PoolKind.MAX:
             y[at], indices[at] = max(seen, key=lambda pair: (pair[0], -pair[1]))
         else:
-            y[at] = sum(value for value, _ in seen) / (problem.divisor or counted)
+            y[at] = sum(float(value) for value, _ in seen) / (problem.divisor or counted)
     return y, indices
 
 

@@ -93,7 +93,22 @@ def pool_by_torch(torch, problem, x):
     return getattr(functional, f"avg_pool{problem.rank}d")(x, **options), None
 
 
+@pytest.mark.parametrize(("size", "windows"), [(7, 3), (5, 5), (3, 7), (9, 1), (10, 4)])
+def test_adaptive_windows(torch, size, windows):
+    x = np.random.default_rng(0).integers(-9, 10, (2, 3, size, 6)).astype(np.float64)
+    geometry = f"n2c3h{size}w6_a{windows}x4"
+    y, indices = compute(f"fprop:max:f64:{geometry}+indices", x)
+    functional, shape = torch.nn.functional, (windows, 4)
+    wanted = functional.adaptive_max_pool2d(torch.tensor(x), shape, return_indices=True)
+    assert_array_equal(y, wanted[0].numpy())
+    assert_array_equal(indices, wanted[1].numpy())
+    wanted = functional.adaptive_avg_pool2d(torch.tensor(x), shape).numpy()
+    assert_allclose(compute(f"fprop:avg:f64:{geometry}", x), wanted, rtol=1e-13)
+
+
 def with_equal_padding(problem):
+    if problem.adaptive:
+        return replace(problem, x=Operand(dtype=DType.F64))
     axes = (
         replace(axis, pad_lo=max(axis.pad_lo, axis.pad_hi), pad_hi=max(axis.pad_lo, axis.pad_hi))
         for axis in problem.axes
@@ -105,6 +120,7 @@ def with_equal_padding(problem):
 @settings(max_examples=150)
 def test_pooling_forward_and_backward(torch, problem):
     average = problem.kind is PoolKind.AVG
+    assume(not problem.adaptive)
     # What torch does not offer: a divisor in 1-D, dilated averages, padding beyond half the
     # undilated window, no channels, windows larger than the image in 3-D.
     assume(not average or (problem.rank > 1 or problem.divisor is None))

@@ -58,6 +58,8 @@ class ConvProblem:
             )
         for name, axis in zip(SIZE_NAMES[self.rank], self.axes, strict=True):
             axis.check(name)
+            if axis.windows is not None:
+                raise ValueError(f"axis {name} is adaptive, which only pooling's are")
         if len(set(self.post)) != len(self.post):
             raise ValueError(f"post ops {'+'.join(self.post)} repeat an op")
         if self.post and self.direction is Direction.WGRAD:

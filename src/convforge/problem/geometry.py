@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 from convforge.problem.words import DType, Order, PadMode
 
@@ -18,6 +19,9 @@ class Axis:
 
     Keeping the input's extent (and not the output's) means that dgrad, and with it transposed
     convolution, needs no ``output_padding``.
+
+    Attributes:
+        windows: Of an axis that adaptive pooling cuts up, how many windows; see :meth:`adaptive`.
     """
 
     size: int
@@ -27,6 +31,19 @@ class Axis:
     pad_lo: int = 0
     pad_hi: int = 0
     pad_mode: PadMode = PadMode.ZEROS
+    windows: int | None = None
+
+    @classmethod
+    def adaptive(cls, size: int, windows: int) -> Axis:
+        """An axis cut into windows of nearly equal extent, for pooling.
+
+        Window ``i`` holds the positions from ``floor(i * size / windows)`` to
+        ``ceil((i + 1) * size / windows)``; ``filter`` is the extent of the largest.
+        """
+        if size < 1 or windows < 1:
+            return cls(size=size, filter=1, windows=windows)  # check says what is wrong
+        rest = size % windows // gcd(size, windows)
+        return cls(size=size, filter=size // windows + min(rest, 2), windows=windows)
 
     @property
     def extent(self) -> int:
@@ -40,13 +57,17 @@ class Axis:
 
     @property
     def out(self) -> int:
-        """Output extent: ``floor((padded - extent) / stride) + 1``."""
+        """Output extent: ``floor((padded - extent) / stride) + 1``, or the given windows."""
+        if self.windows is not None:
+            return self.windows
         return (self.padded - self.extent) // self.stride + 1
 
     def check(self, name: str) -> None:
         """Raise ``ValueError`` unless this axis describes at least one output element."""
-        for field in ("size", "filter", "stride", "dilation", "pad_lo", "pad_hi"):
-            if getattr(self, field) > LARGEST:
+        if self.windows is not None and self.windows < 1:
+            raise ValueError(f"windows of axis {name} is {self.windows}; it must be at least 1")
+        for field in ("size", "filter", "stride", "dilation", "pad_lo", "pad_hi", "windows"):
+            if (getattr(self, field) or 0) > LARGEST:
                 raise ValueError(
                     f"{field} of axis {name} is {getattr(self, field)}; nothing beyond {LARGEST} "
                     "fits into a memory"
@@ -65,6 +86,12 @@ class Axis:
                 f"the filter is larger than the padded input on axis {name}: it spans "
                 f"{self.extent} (filter {self.filter}, dilation {self.dilation}), the input has "
                 f"{self.padded} ({self.size} + padding {self.pad_lo} + {self.pad_hi})"
+            )
+        if self.windows is not None and self != Axis.adaptive(self.size, self.windows):
+            raise ValueError(
+                f"axis {name} is cut into {self.windows} adaptive windows, which leaves no choice "
+                f"of filter, stride, dilation and padding; wanted Axis.adaptive({self.size}, "
+                f"{self.windows})"
             )
         widest = max(self.pad_lo, self.pad_hi)
         if self.pad_mode is PadMode.REFLECT and widest >= max(self.size, 1):

@@ -22,7 +22,7 @@ Problem = ConvProblem | PoolProblem
 
 _GEOMETRY = re.compile(
     r"n(?P<N>\d+)c(?P<C>\d+)(?P<sizes>(?:[dhw]\d+)+)"
-    r"_(?:k(?P<K>\d+))?(?P<filter>(?:[trs]\d+)+)"
+    r"_(?:k(?P<K>\d+))?(?:a(?P<windows>[\dx]+)|(?P<filter>(?:[trs]\d+)+))"
     r"(?:_st(?P<stride>[\dx]+))?(?:_p(?P<pad>[\dx:]+))?(?:_d(?P<dilation>[\dx]+))?"
     r"(?:_m(?P<mode>[a-z]+))?(?:_g(?P<groups>\d+))?"
 )
@@ -65,8 +65,10 @@ def parse(text: str) -> Problem:
 
 def _parse_axes(match: re.Match[str]) -> tuple[Axis, ...]:
     sizes = re.findall(r"([dhw])(\d+)", match["sizes"])
-    filters = re.findall(r"([trs])(\d+)", match["filter"])
+    filters = re.findall(r"([trs])(\d+)", match["filter"] or "")
     rank = len(sizes)
+    if match["windows"]:
+        return _parse_adaptive(match, sizes)
     if "".join(n for n, _ in sizes) != SIZE_NAMES.get(rank) or (
         "".join(n for n, _ in filters) != FILTER_NAMES.get(rank)
     ):
@@ -93,6 +95,18 @@ def _parse_axes(match: re.Match[str]) -> tuple[Axis, ...]:
             )
         )
     return tuple(axes)
+
+
+def _parse_adaptive(match: re.Match[str], sizes: list[tuple[str, str]]) -> tuple[Axis, ...]:
+    windows = match["windows"].split("x")
+    if "".join(n for n, _ in sizes) != SIZE_NAMES.get(len(windows)):
+        raise ValueError(f"axes {match['sizes']} do not go with adaptive windows a{match['windows']}")
+    for name in ("stride", "pad", "dilation", "mode", "groups"):
+        if match[name]:
+            raise ValueError(f"adaptive windows have no {name}, and {match[name]!r} came")
+    return tuple(
+        Axis.adaptive(int(size), int(out)) for (_, size), out in zip(sizes, windows, strict=True)
+    )
 
 
 def _split_operands(text: str, w_default: str) -> tuple[str, str, str]:

@@ -17,7 +17,7 @@ class PoolProblem:
 
     Attributes:
         kind: Maximum or average. N: Images. C: Channels.
-        axes: Windows; ``filter`` is the window's extent.
+        axes: Windows; ``filter`` is the window's extent. All of them adaptive, or none.
         x: Images, logically ``(N, C, H, W)``; y has the same type and order.
         ceil_mode: Round the output extent up, then drop windows that start in the padding
             after the image (the rule of PyTorch).
@@ -45,6 +45,10 @@ class PoolProblem:
             raise ValueError("pooling has no weights, so no wgrad")
         if len(self.axes) not in SIZE_NAMES:
             raise ValueError(f"{len(self.axes)} spatial axes; wanted 1, 2 or 3")
+        if len({axis.windows is None for axis in self.axes}) > 1:
+            raise ValueError("some axes are adaptive and some are not; wanted all or none")
+        if self.adaptive and (self.ceil_mode or not self.count_include_pad):
+            raise ValueError("adaptive windows have no padding and no ceil_mode")
         for name in "NC":
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
@@ -77,13 +81,18 @@ class PoolProblem:
         """Number of spatial axes."""
         return len(self.axes)
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the number of windows is given, and their extents follow from it."""
+        return self.axes[0].windows is not None
+
     @cached_property
     def out(self) -> tuple[int, ...]:
         """Spatial extents of y."""
         return tuple(self._out(axis) for axis in self.axes)
 
     def _out(self, axis: Axis) -> int:
-        if not self.ceil_mode:
+        if not self.ceil_mode or self.adaptive:
             return axis.out
         rounded_up = -(-(axis.padded - axis.extent) // axis.stride) + 1
         starts_beyond = (rounded_up - 1) * axis.stride >= axis.size + axis.pad_lo
@@ -116,7 +125,7 @@ class PoolProblem:
 
     @cached_property
     def flops(self) -> int:
-        """One comparison or addition per window element."""
+        """One comparison or addition per element of the largest window."""
         return self.N * self.C * prod(self.out) * self.taps
 
     @cached_property

@@ -74,6 +74,8 @@ def _sizes(axes: tuple[Axis, ...]) -> str:
 
 
 def _geometry(axes: tuple[Axis, ...]) -> str:
+    if axes[0].windows is not None:
+        return "a" + "x".join(f"{a.windows}" for a in axes)
     text = "".join(f"{n}{a.filter}" for n, a in zip(FILTER_NAMES[len(axes)], axes, strict=True))
     if any(a.stride != 1 for a in axes):
         text += "_st" + "x".join(f"{a.stride}" for a in axes)

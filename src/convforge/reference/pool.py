@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convforge.problem import PoolProblem
+from convforge.problem import Axis, PoolProblem
 
 Array = NDArray[Any]
 Index = tuple[Any, ...]
@@ -79,7 +79,7 @@ def _visits(problem: PoolProblem) -> Iterator[tuple[tuple[Array, ...], Array]]:
         for dim, (axis, starts) in enumerate(zip(problem.axes, _starts(problem), strict=True)):
             place = starts + tap[dim] * axis.dilation
             places.append(np.clip(place, 0, axis.size - 1))
-            inside.append((place >= 0) & (place < axis.size))
+            inside.append((place >= 0) & (place < _ends(axis)))
         yield _grid(places), reduce(np.logical_and, _grid(inside))
 
 
@@ -95,7 +95,8 @@ def _divisors(problem: PoolProblem) -> Array:
     for axis, starts in zip(problem.axes, _starts(problem), strict=True):
         place = starts[:, None] + np.arange(axis.filter) * axis.dilation
         before, after = (axis.pad_lo, axis.pad_hi) if problem.count_include_pad else (0, 0)
-        counts.append(((place >= -before) & (place < axis.size + after)).sum(axis=1))
+        ends = np.broadcast_to(_ends(axis), starts.shape)[:, None]
+        counts.append(((place >= -before) & (place < ends + after)).sum(axis=1))
     return reduce(np.multiply, _grid(counts))
 
 
@@ -103,8 +104,17 @@ def _starts(problem: PoolProblem) -> list[Array]:
     """Position in x of the first tap of each window, one array an axis."""
     return [
         np.arange(out) * axis.stride - axis.pad_lo
+        if axis.windows is None
+        else np.arange(axis.windows) * axis.size // axis.windows
         for axis, out in zip(problem.axes, problem.out, strict=True)
     ]
+
+
+def _ends(axis: Axis) -> Array:
+    """Position behind the elements of x that each window may hold."""
+    if axis.windows is None:
+        return np.array(axis.size)
+    return -(-np.arange(1, axis.windows + 1) * axis.size // axis.windows)
 
 
 def _all_planes(places: tuple[Array, ...]) -> Index:

@@ -174,6 +174,11 @@ POOL_WINDOWS = (
     "n2c4w15_s3_st2_p1",
     "n1c3d4h5w6_t2r2s2_st2x2x2_p1x0x1",
     "n1c64h5w5_r3s3_st2x2_p1x1",
+    "n2c5h7w10_a3x4",
+    "n1c33h9w20_a9x7",
+    "n1c4h3w5_a7x8",
+    "n2c3w100_a33",
+    "n1c3d5h6w7_a2x6x3",
 )
 POOL = (
     *_all(["fprop", "dgrad"], ["max:f32", "max:f64", "avg:f32", "avg:f64"], _BOTH, POOL_WINDOWS),

@@ -104,18 +104,25 @@ def pool_problems(
     kind = draw(st.sampled_from(kinds))
     direction = draw(st.sampled_from(directions))
     average = kind is PoolKind.AVG
+    adaptive = draw(st.integers(0, 3)) == 3
+    windows = _shares() if adaptive else _windows()
     return PoolProblem(
         direction=direction,
         kind=kind,
         N=draw(st.integers(0, 3)),
         C=draw(st.integers(0, 20) | st.sampled_from((31, 33, 64))),
-        axes=tuple(draw(_windows()) for _ in range(draw(st.sampled_from(ranks)))),
+        axes=tuple(draw(windows) for _ in range(draw(st.sampled_from(ranks)))),
         x=Operand(dtype=draw(st.sampled_from(dtypes)), order=draw(st.sampled_from(tuple(Order)))),
-        ceil_mode=draw(st.booleans()),
-        count_include_pad=not average or draw(st.booleans()),
+        ceil_mode=not adaptive and draw(st.booleans()),
+        count_include_pad=adaptive or not average or draw(st.booleans()),
         divisor=draw(st.none() | st.integers(1, 9)) if average else None,
         indices=not average and direction is Direction.FPROP and draw(st.booleans()),
     )
+
+
+@st.composite
+def _shares(draw: st.DrawFn) -> Axis:
+    return Axis.adaptive(draw(st.integers(1, 11)), draw(st.integers(1, 8)))
 
 
 @st.composite
