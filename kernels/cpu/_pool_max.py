@@ -128,23 +128,45 @@ def max_channels_last(kind, constants, pointers, worker, workers):
 
 
 @kernel
+def max_rows(kind, g, x, rows, line):
+    """Largest of the rows that a row of y meets, column by column, as one line."""
+    size, width = itemsize(kind), lanes(kind)
+    count = min(width, g.run)
+    box = box_of_rows(kind, g, rows)
+    source = x + rows.first * g.run * size
+    for i in range(0, g.run, width):
+        c = max(min(i, g.run - width), 0)
+        best = _max_box(kind, source + c * size, box, count)
+        store_run(kind, line + c * size, best, count)
+
+
+@kernel
+def argmax_rows(kind, g, x, rows, line, places):
+    """As :func:`max_rows`; the positions of the largest go to a line of their own."""
+    size, width = itemsize(kind), lanes(kind)
+    count = min(width, g.run)
+    box = box_of_rows(kind, g, rows)
+    source = x + rows.first * g.run * size
+    first = rows.first - rows.image * g.from_d * g.from_h
+    for i in range(0, g.run, width):
+        c = max(min(i, g.run - width), 0)
+        best, where = _argmax_box(kind, source + c * size, box, count, first)
+        store_run(kind, line + c * size, best, count)
+        store_run(index_kind(kind), places + c * 8, in_row(where, g.run, c), count)
+
+
+@kernel
 def max_channels_first(kind, constants, pointers, worker, workers):
     """Forward without indices; a task is a row of one plane of y. Scratch: the line."""
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     w_axis = axis_view(axes + 2 * AXIS_BYTES)
     size, width = itemsize(kind), lanes(kind)
-    count = min(width, g.run)
     line = p.scratch + worker * g.scratch_bytes
     fill(kind, line, scalar(kind, -np.inf), g.line)
     tasks = g.images * g.to_d * g.to_h
     for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
         rows = rows_met(g, axes, row)
-        box = box_of_rows(kind, g, rows)
-        source = p.x + rows.first * g.run * size
-        for i in range(0, g.run, width):
-            c = max(min(i, g.run - width), 0)
-            best = _max_box(kind, source + c * size, box, count)
-            store_run(kind, line + (w_axis.pad + c) * size, best, count)
+        max_rows(kind, g, p.x, rows, line + w_axis.pad * size)
         for w in range(0, g.to_w, width):
             best = _lowest(kind)
             for s in range(w_axis.taps):
@@ -162,7 +184,6 @@ def argmax_channels_first(kind, constants, pointers, worker, workers):
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     w_axis = axis_view(axes + 2 * AXIS_BYTES)
     size, width, index = itemsize(kind), lanes(kind), index_kind(kind)
-    count = min(width, g.run)
     line = p.scratch + worker * g.scratch_bytes
     places = line + g.line * size
     fill(kind, line, scalar(kind, -np.inf), g.line)
@@ -170,15 +191,7 @@ def argmax_channels_first(kind, constants, pointers, worker, workers):
     tasks = g.images * g.to_d * g.to_h
     for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
         rows = rows_met(g, axes, row)
-        box = box_of_rows(kind, g, rows)
-        source = p.x + rows.first * g.run * size
-        first = rows.first - rows.image * g.from_d * g.from_h
-        for i in range(0, g.run, width):
-            c = max(min(i, g.run - width), 0)
-            best, where = _argmax_box(kind, source + c * size, box, count, first)
-            at = w_axis.pad + c
-            store_run(kind, line + at * size, best, count)
-            store_run(index, places + at * 8, in_row(where, g.run, c), count)
+        argmax_rows(kind, g, p.x, rows, line + w_axis.pad * size, places + w_axis.pad * 8)
         for w in range(0, g.to_w, width):
             best, where = _lowest(kind), splat(index, _NOWHERE)
             for s in range(w_axis.taps):

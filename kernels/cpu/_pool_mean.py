@@ -59,7 +59,7 @@ def _divide(kind, g, total, divisor):
 
 
 @kernel
-def _rows_divisor(g, axes, d, h):
+def rows_divisor(g, axes, d, h):
     """The part of a window's divisor that its row decides."""
     if g.divisor != 0:
         return g.divisor
@@ -67,7 +67,7 @@ def _rows_divisor(g, axes, d, h):
 
 
 @kernel
-def _column_divisor(g, axes, w):
+def column_divisor(g, axes, w):
     """The part of a window's divisor that its column decides."""
     return 1 if g.divisor != 0 else counted(axis_view(axes + 2 * AXIS_BYTES), w)
 
@@ -86,13 +86,13 @@ def mean_channels_last(kind, constants, pointers, worker, workers):
         begin = (task - row * blocks) * g.block
         end = min(begin + g.block, g.run)
         rows = rows_met(g, axes, row)
-        divisor = _rows_divisor(g, axes, rows.d, rows.h)
+        divisor = rows_divisor(g, axes, rows.d, rows.h)
         for w in range(g.to_w):
             first, columns = meets(w_axis, w, g.backward)
             box = box_of_pixels(kind, g, rows, columns, w_axis.step)
             source = p.source + (rows.first * g.from_w + first) * g.run * size
             target = p.target + (row * g.to_w + w) * g.run * size
-            whole = divisor * _column_divisor(g, axes, w)
+            whole = divisor * column_divisor(g, axes, w)
             for i in range(begin, end, width):
                 c = max(min(i, g.run - width), 0) * size
                 mean = _divide(kind, g, _sum_box(kind, source + c, box, count), whole)
@@ -100,7 +100,7 @@ def mean_channels_last(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def _sum_rows(kind, g, source, rows, line):
+def sum_rows(kind, g, source, rows, line):
     """Sum of a row of the target's source rows, as one line."""
     size, width = itemsize(kind), lanes(kind)
     box = box_of_rows(kind, g, rows)
@@ -115,7 +115,7 @@ def _sum_rows(kind, g, source, rows, line):
 def _column_divisors(kind, g, axes, table, columns, repeat):
     """Fill a table with the columns' parts of the divisors, each ``repeat`` times."""
     for i in range(columns * repeat):
-        value = scalar(kind, _column_divisor(g, axes, i // repeat))
+        value = scalar(kind, column_divisor(g, axes, i // repeat))
         store_scalar(kind, table + i * itemsize(kind), value)
 
 
@@ -135,8 +135,8 @@ def mean_channels_first(kind, constants, pointers, worker, workers):
     tasks = g.images * g.to_d * g.to_h
     for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
         rows = rows_met(g, axes, row)
-        _sum_rows(kind, g, p.source, rows, line + w_axis.pad * size)
-        divisor = splat(kind, scalar(kind, _rows_divisor(g, axes, rows.d, rows.h)))
+        sum_rows(kind, g, p.source, rows, line + w_axis.pad * size)
+        divisor = splat(kind, scalar(kind, rows_divisor(g, axes, rows.d, rows.h)))
         target = p.target + row * g.to_w * size
         for w in range(0, g.to_w, width):
             total = zeros(kind)
@@ -196,9 +196,9 @@ def mean_channels_first_backward(kind, constants, pointers, worker, workers):
         rows = rows_met(g, axes, row)
         target = p.target + row * g.to_w * size
         if w_axis.stride == 1:
-            _sum_rows(kind, g, p.source, rows, start)
+            sum_rows(kind, g, p.source, rows, start)
         else:
-            _sum_rows(kind, g, p.source, rows, sums)
+            sum_rows(kind, g, p.source, rows, sums)
             for w in range(g.from_w):
                 value = load_scalar(kind, sums + w * size)
                 for i in range(copies):
@@ -225,7 +225,7 @@ def divide_gradient(kind, constants, pointers, worker, workers):
     tasks = g.images * g.from_d * g.from_h
     for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
         h, d = row % g.from_h, row // g.from_h % g.from_d
-        divisor = splat(kind, scalar(kind, _rows_divisor(g, axes, d, h)))
+        divisor = splat(kind, scalar(kind, rows_divisor(g, axes, d, h)))
         for i in range(0, length, width):
             c = max(min(i, length - width), 0) * size
             dy = load_run(kind, p.source + row * length * size + c, count)

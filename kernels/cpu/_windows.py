@@ -16,6 +16,7 @@ from convforge.problem import Axis, Direction, PoolProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
 
+# An adaptive axis has the stride 0.
 _AXIS = Layout("PoolAxis", "size out taps stride dilation pad step before after")
 axis_view = _AXIS.view
 AXIS_BYTES = _AXIS.nbytes
@@ -65,6 +66,11 @@ class Span:
         return self.axis.extent if self.backward else 1
 
     @property
+    def adaptive(self) -> bool:
+        """Whether windows differ in extent."""
+        return self.axis.windows is not None
+
+    @property
     def overhang(self) -> bool:
         """Whether the last window ends behind the padding."""
         return (self.out - 1) * self.axis.stride + self.axis.extent > self.axis.padded
@@ -72,6 +78,8 @@ class Span:
     def line(self, lanes: int) -> int:
         """Elements of a line and the margins that whole vectors reach into."""
         axis = self.axis
+        if self.adaptive:
+            return round_up(self.source, lanes)
         if self.backward:
             windows = (self.out - 1) * self.stride + axis.extent
             reach = axis.extent + max(windows, axis.pad_lo + round_up(axis.size, lanes))
@@ -88,7 +96,7 @@ class Span:
             size=axis.size,
             out=self.out,
             taps=axis.filter,
-            stride=self.stride,
+            stride=0 if self.adaptive else self.stride,
             dilation=axis.dilation,
             pad=axis.pad_lo,
             step=backward_step if self.backward else axis.dilation,
@@ -113,6 +121,8 @@ def divisor_of(problem: PoolProblem) -> int:
     if problem.divisor is not None:
         return problem.divisor
     for span in spans(problem):
+        if span.adaptive:
+            return 0
         clipped = span.axis.pad_lo or span.axis.pad_hi
         if span.overhang or (clipped and not problem.count_include_pad):
             return 0
@@ -155,6 +165,13 @@ def pack_pool(
 
 
 @kernel
+def _share(part, parts, whole):
+    """First position of the whole that an adaptive part holds, and their number."""
+    first = part * whole // parts
+    return first, ((part + 1) * whole + parts - 1) // parts - first
+
+
+@kernel
 def _between(axis, window, low, high):
     """First position at least ``low`` of a window's taps, and how many lie below ``high``."""
     first = window * axis.stride - axis.pad
@@ -177,6 +194,8 @@ def _quotient(a, b):
 @kernel
 def first_window(axis, position):
     """First window that ends at a position or after it."""
+    if axis.stride == 0:
+        return position * axis.out // axis.size
     reach = (axis.taps - 1) * axis.dilation
     return max(_quotient(position + axis.pad - reach + axis.stride - 1, axis.stride), 0)
 
@@ -184,6 +203,8 @@ def first_window(axis, position):
 @kernel
 def last_window(axis, position):
     """Last window that starts at a position or before it."""
+    if axis.stride == 0:
+        return ((position + 1) * axis.out - 1) // axis.size
     return min(_quotient(position + axis.pad, axis.stride), axis.out - 1)
 
 
@@ -201,6 +222,10 @@ def _windows_over(axis, position):
 @kernel
 def meets(axis, target, backward):
     """First source position that a target position meets, and their number."""
+    if axis.stride == 0:
+        if backward:
+            return _share(target, axis.size, axis.out)
+        return _share(target, axis.out, axis.size)
     if backward:
         return _windows_over(axis, target)
     return _between(axis, target, 0, axis.size)
@@ -209,6 +234,8 @@ def meets(axis, target, backward):
 @kernel
 def counted(axis, window):
     """Taps of a window that an average divides by."""
+    if axis.stride == 0:
+        return _share(window, axis.out, axis.size)[1]
     return _between(axis, window, -axis.before, axis.size + axis.after)[1]
 
 

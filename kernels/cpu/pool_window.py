@@ -45,6 +45,7 @@ from convforge.kernels.cpu._pool_mean import (
     mean_planes,
     spread_planes,
 )
+from convforge.kernels.cpu._pool_shares import ENTRY_BYTES, max_shares, mean_shares
 from convforge.kernels.cpu._wide import Wide
 from convforge.kernels.cpu._windows import PLANES, divisor_of, pack_pool, round_up, spans
 from convforge.problem import Direction, DType, Order, PoolKind, PoolProblem, Problem
@@ -131,10 +132,14 @@ def _max(problem: PoolProblem, kind: Wide) -> Program:
     operands = ("x", "y", "indices" if problem.indices else "")
     if _channels_last(problem):
         return _rows(problem, max_channels_last, kind, operands)
-    line = spans(problem)[2].line(kind.lanes)
+    w = spans(problem)[2]
+    line = w.line(kind.lanes)
     element = problem.x.dtype.itemsize + 8 * problem.indices
     kernel = argmax_channels_first if problem.indices else max_channels_first
-    return _rows(problem, kernel, kind, operands, line=line, scratch=line * element)
+    scratch = line * element
+    if problem.adaptive:
+        kernel, scratch = max_shares, w.out * ENTRY_BYTES + scratch
+    return _rows(problem, kernel, kind, operands, line=line, scratch=scratch)
 
 
 def _max_backward(problem: PoolProblem, kind: Wide) -> Program:
@@ -180,12 +185,15 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
     divisor, before = divisor_of(problem), Program(steps=())
     if backward and not divisor:
         before, source, divisor = _divide_gradient(problem, kind), "shares", 1
-    kernel, line, behind = mean_channels_last, 0, 0
+    kernel, line, scratch = mean_channels_last, 0, 0
     if not _channels_last(problem):
-        kernel = mean_channels_first_backward if backward else mean_channels_first
-        w = spans(problem)[2]
-        line, behind = w.line(kind.lanes), round_up(w.out, kind.lanes)
-    scratch = (line + behind) * problem.x.dtype.itemsize
+        w, size = spans(problem)[2], problem.x.dtype.itemsize
+        line = w.line(kind.lanes)
+        if problem.adaptive:
+            kernel, scratch = mean_shares, w.target * ENTRY_BYTES + line * size
+        else:
+            kernel = mean_channels_first_backward if backward else mean_channels_first
+            scratch = (line + round_up(w.out, kind.lanes)) * size
     last = _rows(
         problem, kernel, kind, (source, target), divisor=divisor, line=line, scratch=scratch
     )
@@ -235,7 +243,7 @@ def _block(channels: int, pieces: int, kind: Wide) -> int:
 def _whole_planes(problem: PoolProblem) -> bool:
     """Whether the window is the image, and channels come first: planes are runs of memory."""
     return not _channels_last(problem) and all(
-        axis.size == axis.filter == axis.padded for axis in problem.axes
+        axis.size == axis.filter == axis.padded and axis.out == 1 for axis in problem.axes
     )
 
 

@@ -100,7 +100,9 @@ def _parse_axes(match: re.Match[str]) -> tuple[Axis, ...]:
 def _parse_adaptive(match: re.Match[str], sizes: list[tuple[str, str]]) -> tuple[Axis, ...]:
     windows = match["windows"].split("x")
     if "".join(n for n, _ in sizes) != SIZE_NAMES.get(len(windows)):
-        raise ValueError(f"axes {match['sizes']} do not go with adaptive windows a{match['windows']}")
+        raise ValueError(
+            f"axes {match['sizes']} do not go with adaptive windows a{match['windows']}"
+        )
     for name in ("stride", "pad", "dilation", "mode", "groups"):
         if match[name]:
             raise ValueError(f"adaptive windows have no {name}, and {match[name]!r} came")
