@@ -1,9 +1,9 @@
 """Adaptive windows, channels first: rows before columns, and the columns one by one.
 
-An axis of ``n`` elements and ``o`` windows gives window ``i`` the elements from ``floor(i n / o)`` to
-``ceil((i + 1) n / o)``. Asked which windows hold an element, the same rule answers with ``n`` and
-``o`` exchanged, so one kernel sums both ways. Extents differ from column to column: a table says
-where each column's elements begin in the line of reduced rows, and how many there are.
+With ``n`` elements and ``o`` windows on an axis, window ``i`` holds those from ``floor(i n / o)``
+to ``ceil((i + 1) n / o)``. Asked which windows hold an element, the same rule answers with ``n``
+and ``o`` exchanged, so one kernel sums both ways. Extents differ from column to column: a table
+says where each column's elements begin in the line of reduced rows, and how many there are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from convforge.kernels.cpu._index import index_kind
 from convforge.kernels.cpu._pool_max import argmax_rows, max_rows
-from convforge.kernels.cpu._pool_mean import column_divisor, rows_divisor, sum_rows
+from convforge.kernels.cpu._pool_mean import rows_divisor, sum_rows
 from convforge.kernels.cpu._vector import itemsize, load_scalar, scalar, store_scalar
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,

@@ -98,6 +98,23 @@ def test_pooling(rank):
         (f"avg_pool{rank}d", (3, 2, 1, True, False)),
     ):
         check_gradients(lambda x, n=name, a=arguments: getattr(F, n)(x, *a), x)
+    for name, arguments in (
+        (f"adaptive_avg_pool{rank}d", (4,)),
+        (f"adaptive_max_pool{rank}d", (4,)),
+        (f"lp_pool{rank}d", (2, 3, 2)),
+        (f"lp_pool{rank}d", (2, 3, 2, True)),
+    ):
+        check_gradients(lambda x, n=name, a=arguments: getattr(F, n)(x, *a), x)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+def test_padding(mode):
+    check_gradients(lambda x: F.pad(x, (1, 2, 0, 3, -1, 1), mode), normal(2, 4, 5, 6))
+
+
+def test_folding():
+    check_gradients(lambda x: F.unfold(x, 3, 2, 1, 2), normal(2, 3, 7, 8))
+    check_gradients(lambda x: F.fold(x, (4, 5), 2, 1, 1, (2, 1)), normal(2, 12, 18))
 
 
 @pytest.mark.parametrize(

@@ -90,12 +90,10 @@ def test_pad_and_flatten():
     assert F.flatten(np.zeros(())).shape == (1,)
 
 
-@pytest.mark.parametrize("widths", [(1,), (-1, 0), (0, 1, 2), (0,) * 8])
+@pytest.mark.parametrize("widths", [(1,), (0, 1, 2), (0,) * 8])
 def test_bad_pad(widths):
     with pytest.raises(ValueError, match=r"pad is .*; wanted a low and a high width"):
         F.pad(np.zeros((1, 2, 3)), widths)
-    with pytest.raises(ValueError, match="mode is 'reflect'; wanted 'constant'"):
-        F.pad(np.zeros((1, 2, 3)), (1, 1), "reflect")
 
 
 def test_bad_flatten():

@@ -30,6 +30,17 @@ LAYERS = {
     "AvgPool1d": ((3, 2), {"count_include_pad": False, "padding": 1}, (2, 3, 9)),
     "AvgPool2d": ((3,), {"divisor_override": 4}, (2, 3, 9, 8)),
     "AvgPool3d": ((2, 1), {"ceil_mode": True}, (2, 3, 4, 5, 6)),
+    "AdaptiveAvgPool1d": ((4,), {}, (2, 3, 9)),
+    "AdaptiveAvgPool2d": (((None, 3),), {}, (2, 3, 9, 8)),
+    "AdaptiveAvgPool3d": ((2,), {}, (2, 3, 4, 5, 6)),
+    "AdaptiveMaxPool1d": ((4,), {}, (2, 3, 9)),
+    "AdaptiveMaxPool2d": (((3, 3),), {}, (2, 3, 9, 8)),
+    "AdaptiveMaxPool3d": (((2, None, 4),), {}, (2, 3, 4, 5, 6)),
+    "LPPool1d": ((2, 3), {"ceil_mode": True}, (2, 3, 9)),
+    "LPPool2d": ((2, (3, 2)), {"stride": 2}, (2, 3, 9, 8)),
+    "LPPool3d": ((4.0, 2), {}, (2, 3, 4, 5, 6)),
+    "Unfold": ((3,), {"padding": (1, 2), "stride": 2}, (2, 3, 9, 8)),
+    "Fold": (((4, 5), 2), {"padding": 1}, (2, 12, 30)),
     "Linear": ((8, 5), {}, (2, 3, 8)),
     "BatchNorm1d": ((3,), {"momentum": None}, (4, 3, 5)),
     "BatchNorm2d": ((3,), {"eps": 0.1, "momentum": 0.3}, (4, 3, 5, 2)),
@@ -74,6 +85,37 @@ def test_torch_agrees_with_its_state_loaded(case):
     np.testing.assert_allclose(own.eval()(x), wanted, rtol=1e-10, atol=1e-10)
     # Our state is one of theirs.
     their.load_state_dict({k: torch.tensor(v) for k, v in own.state_dict().items()})
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_unpooling_and_random_windows_are_those_of_torch(rank):
+    torch = peers.require("torch")
+    x = RNG.standard_normal((2, 3, *(9, 8, 7)[:rank]))
+    y, places = getattr(nn, f"MaxPool{rank}d")(2, return_indices=True)(x)
+    own, their = (getattr(each, f"MaxUnpool{rank}d")(2) for each in (nn, torch.nn))
+    assert repr(own) == repr(their)
+    wanted = their(torch.tensor(y), torch.tensor(places), output_size=x.shape)
+    np.testing.assert_array_equal(own(y, places, output_size=x.shape), wanted)
+    if rank > 1:
+        samples = RNG.random((2, 3, rank))
+        name, keywords = f"FractionalMaxPool{rank}d", {"output_ratio": 0.6}
+        own = getattr(nn, name)(2, _random_samples=samples, **keywords)
+        their = getattr(torch.nn, name)(2, _random_samples=torch.tensor(samples), **keywords)
+        assert repr(own) == repr(their)
+        np.testing.assert_array_equal(own(x), their(torch.tensor(x)))
+
+
+PRINTED = [case for case in LAYERS if "Pool" in case or case.endswith("old")]
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("case", PRINTED)
+def test_layers_are_printed_as_those_of_torch(case):
+    torch = peers.require("torch")
+    arguments, keywords, _ = LAYERS[case]
+    own, their = (getattr(each, case)(*arguments, **keywords) for each in (nn, torch.nn))
+    assert repr(own) == repr(their)
 
 
 @pytest.mark.peer

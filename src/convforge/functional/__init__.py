@@ -22,6 +22,14 @@ from convforge.functional.activation import (
     softmax,
     tanh,
 )
+from convforge.functional.adaptive import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+)
 from convforge.functional.affine import linear
 from convforge.functional.convolution import (
     conv1d,
@@ -31,8 +39,12 @@ from convforge.functional.convolution import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from convforge.functional.folding import fold, unfold
+from convforge.functional.fractional import fractional_max_pool2d, fractional_max_pool3d
 from convforge.functional.loss import cross_entropy, mse_loss, nll_loss
+from convforge.functional.lp_pooling import lp_pool1d, lp_pool2d, lp_pool3d
 from convforge.functional.normalization import batch_norm
+from convforge.functional.padding import pad
 from convforge.functional.pooling import (
     avg_pool1d,
     avg_pool2d,
@@ -42,9 +54,16 @@ from convforge.functional.pooling import (
     max_pool3d,
 )
 from convforge.functional.regularization import dropout
-from convforge.functional.shape import flatten, pad
+from convforge.functional.shape import flatten
+from convforge.functional.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -58,12 +77,21 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "flatten",
+    "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "gelu",
     "linear",
     "log_softmax",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mse_loss",
     "nll_loss",
     "pad",
@@ -73,4 +101,5 @@ __all__ = [
     "silu",
     "softmax",
     "tanh",
+    "unfold",
 ]

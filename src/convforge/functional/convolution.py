@@ -12,7 +12,7 @@ from convforge.arrays import Array
 from convforge.autograd import Function, Tensor
 from convforge.functional.activation import ACTIVATIONS
 from convforge.functional.output import write_to
-from convforge.functional.shape import pad
+from convforge.functional.padding import pad
 from convforge.ops import ConvArguments, Prepare, conv_arguments
 from convforge.ops.arguments import spread
 

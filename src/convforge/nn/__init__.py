@@ -28,11 +28,18 @@ from convforge.nn.conv import (
     ConvTranspose3d,
 )
 from convforge.nn.dropout import Dropout
+from convforge.nn.folding import Fold, Unfold
 from convforge.nn.linear import Linear
 from convforge.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
 from convforge.nn.module import Module, Parameter
 from convforge.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convforge.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
@@ -40,9 +47,25 @@ from convforge.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from convforge.nn.pooling_others import (
+    FractionalMaxPool2d,
+    FractionalMaxPool3d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
 
 __all__ = [
     "GELU",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -58,13 +81,22 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "Identity",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "Linear",
     "LogSoftmax",
     "MSELoss",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Module",
     "ModuleList",
     "NLLLoss",
@@ -76,5 +108,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Unfold",
     "init",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 from convforge import functional
 from convforge.nn.arguments import count, require_choice, window
 from convforge.nn.module import Module
-from convforge.ops.arguments import channels_last, flag
+from convforge.ops.arguments import channels_last, flag, output_sizes, spread
 
 
 class _MaxPool(Module):
@@ -158,6 +158,10 @@ class AvgPool1d(_AvgPool):
             kernel_size, stride, padding, ceil_mode, count_include_pad,
             layout=layout, algorithm=algorithm,
         )  # fmt: skip
+        # PyTorch's layer keeps, and prints, tuples of one.
+        self.kernel_size, self.stride = spread(self.kernel_size, 1), spread(self.stride, 1)
+        if isinstance(self.padding, int):
+            self.padding = (self.padding,)
 
 
 class AvgPool2d(_AvgPool):
@@ -168,5 +172,103 @@ class AvgPool2d(_AvgPool):
 
 class AvgPool3d(_AvgPool):
     """Mean of each window of a volume."""
+
+    rank = 3
+
+
+class _AdaptivePool(Module):
+    """Windows that follow from the result's extents.
+
+    Raises:
+        TypeError, ValueError: An argument that makes no pooling.
+    """
+
+    rank: int
+    kind: str
+
+    def __init__(
+        self,
+        output_size: Any,
+        return_indices: bool = False,
+        *,
+        layout: str | None = None,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__()
+        require_choice(algorithm)
+        channels_last(layout, self.rank)
+        sizes = output_sizes(output_size, self.rank)
+        self.output_size = sizes if isinstance(output_size, list | tuple) else output_size
+        self.return_indices = flag("return_indices", return_indices)
+        self.layout = layout
+        self.algorithm = algorithm
+
+    def forward(self, input: Any) -> Any:
+        indices = {"return_indices": True} if self.return_indices else {}
+        return getattr(functional, f"adaptive_{self.kind}_pool{self.rank}d")(
+            input, self.output_size, layout=self.layout, algorithm=self.algorithm, **indices
+        )
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class _AdaptiveAvgPool(_AdaptivePool):
+    """Mean of each window; see :func:`convforge.functional.adaptive_avg_pool2d`.
+
+    Raises:
+        TypeError, ValueError: An argument that makes no pooling.
+    """
+
+    kind = "avg"
+
+    def __init__(
+        self, output_size: Any, *, layout: str | None = None, algorithm: str | None = None
+    ) -> None:
+        super().__init__(output_size, layout=layout, algorithm=algorithm)
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    """Largest element of each window; see :func:`convforge.functional.adaptive_max_pool2d`.
+
+    Raises:
+        TypeError, ValueError: An argument that makes no pooling.
+    """
+
+    kind = "max"
+
+
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    """Mean of each of ``output_size`` windows of a sequence."""
+
+    rank = 1
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
+    """Mean of each of ``output_size`` windows of an image."""
+
+    rank = 2
+
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """Mean of each of ``output_size`` windows of a volume."""
+
+    rank = 3
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """Largest element of each of ``output_size`` windows of a sequence."""
+
+    rank = 1
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """Largest element of each of ``output_size`` windows of an image."""
+
+    rank = 2
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """Largest element of each of ``output_size`` windows of a volume."""
 
     rank = 3

@@ -3,7 +3,13 @@
 Nothing here records gradients; :mod:`convforge.functional` builds on this room for that.
 """
 
-from convforge.ops.arguments import ConvArguments, PoolArguments, conv_arguments, pool_arguments
+from convforge.ops.arguments import (
+    ConvArguments,
+    PoolArguments,
+    adaptive_arguments,
+    conv_arguments,
+    pool_arguments,
+)
 from convforge.ops.convolution import (
     ConvCall,
     Prepare,
@@ -21,6 +27,7 @@ __all__ = [
     "PoolArguments",
     "PoolCall",
     "Prepare",
+    "adaptive_arguments",
     "conv",
     "conv_arguments",
     "conv_call",

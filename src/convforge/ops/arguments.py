@@ -96,6 +96,7 @@ class PoolArguments(NamedTuple):
         stride: None is the window's own extent.
         divisor: Divide sums by this instead of the window's count.
         policy: Limits, with the algorithm's name in them; None is the default policy.
+        output_size: Of adaptive pooling, whose windows follow from it; None keeps an axis.
     """
 
     kind: PoolKind
@@ -109,6 +110,7 @@ class PoolArguments(NamedTuple):
     divisor: int | None = None
     layout: str | None = None
     policy: Policy | None = None
+    output_size: tuple[int | None, ...] | None = None
 
 
 def pool_arguments(
@@ -150,6 +152,47 @@ def pool_arguments(
         kind, rank, kernel_size, stride, padding, dilation, flag("ceil_mode", ceil_mode),
         flag("count_include_pad", count_include_pad), divisor, layout, policy,
     )  # fmt: skip
+
+
+def adaptive_arguments(
+    kind: PoolKind,
+    rank: int,
+    output_size: Any,
+    *,
+    layout: str | None = None,
+    algorithm: str | None = None,
+    policy: Policy | None = None,
+) -> PoolArguments:
+    """Bring the arguments of an adaptive pooling into their canonical spelling.
+
+    Raises:
+        TypeError, ValueError: An argument that means nothing, whatever the array is.
+    """
+    if algorithm is not None or policy is not None:
+        policy = policy_with(policy, algorithm)
+    require_word("layout", layout)
+    size = output_sizes(output_size, rank)
+    return PoolArguments(kind, rank, 1, layout=layout, policy=policy, output_size=size)
+
+
+def output_sizes(value: Any, rank: int) -> tuple[int | None, ...]:
+    """One extent for each axis, at least 1; None among several keeps that of the input.
+
+    Raises:
+        TypeError, ValueError: Anything else.
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    given = tuple(value) if isinstance(value, list | tuple) else (value,) * rank
+    if value is None or len(given) != rank:
+        raise ValueError(
+            f"output_size is {value!r}; wanted an integer or {rank} of them {_AXIS_WORDS[rank]}, "
+            "where None keeps the input's"
+        )
+    sizes = tuple(None if size is None else integer("output_size", size) for size in given)
+    if any(size is not None and size < 1 for size in sizes):
+        raise ValueError(f"output_size is {value!r}; wanted at least 1")
+    return sizes
 
 
 def ints(name: str, value: Any, rank: int) -> Ints:

@@ -14,7 +14,7 @@ from convforge.ops.arguments import PoolArguments
 from convforge.ops.common import CALLS_KEPT, Spec, require_out, spec_of, split_image, told
 from convforge.plan import numpy_dtype, plan
 from convforge.policy import Policy
-from convforge.problem import Direction, Operand, PoolKind, PoolProblem
+from convforge.problem import Axis, Direction, Operand, PoolKind, PoolProblem
 from convforge.runtime.threads import get_num_threads
 
 
@@ -105,13 +105,15 @@ class PoolCall:
 @lru_cache(maxsize=CALLS_KEPT)
 def _resolve(args: PoolArguments, threads: int, input: Spec, indices: bool) -> PoolCall:
     """Check every argument, and decide. ``threads`` is part of the key because plans know it."""
-    settings = {
+    settings: dict[str, Any] = {
         "kernel_size": args.kernel_size,
         "stride": args.stride,
         "padding": args.padding,
         "dilation": args.dilation,
         "layout": args.layout,
     }
+    if args.output_size is not None:
+        settings = {"output_size": args.output_size, "layout": args.layout}
     with told({"input": input}, settings):
         problem, view = _geometry(args, input, indices)
     dtype = problem.x.dtype
@@ -141,7 +143,11 @@ def _geometry(args: PoolArguments, input: Spec, indices: bool) -> tuple[PoolProb
         kind=args.kind,
         N=N,
         C=C,
-        axes=arguments.axes_of(size, args.kernel_size, stride, args.padding, args.dilation),
+        axes=(
+            arguments.axes_of(size, args.kernel_size, stride, args.padding, args.dilation)
+            if args.output_size is None
+            else _adaptive_axes(size, args.output_size)
+        ),
         x=Operand(dtype=dtype, order=order),
         ceil_mode=args.ceil_mode,
         count_include_pad=args.count_include_pad,
@@ -149,3 +155,11 @@ def _geometry(args: PoolArguments, input: Spec, indices: bool) -> tuple[PoolProb
         indices=indices,
     )
     return problem, View.of(order, rank, channels_last=last, batched=batched)
+
+
+def _adaptive_axes(size: tuple[int, ...], wanted: tuple[int | None, ...]) -> tuple[Axis, ...]:
+    """Windows of equal extent where these make the sizes wanted, else adaptive ones."""
+    pairs = [(n, n if out is None else out) for n, out in zip(size, wanted, strict=True)]
+    if all(n and n % out == 0 for n, out in pairs):
+        return tuple(Axis(size=n, filter=n // out, stride=n // out) for n, out in pairs)
+    return tuple(Axis.adaptive(n, out) for n, out in pairs)

@@ -66,6 +66,8 @@ class Axis:
         """Raise ``ValueError`` unless this axis describes at least one output element."""
         if self.windows is not None and self.windows < 1:
             raise ValueError(f"windows of axis {name} is {self.windows}; it must be at least 1")
+        if self.windows is not None and self.size < 1:
+            raise ValueError(f"size of axis {name} is {self.size}; pooling needs at least 1")
         for field in ("size", "filter", "stride", "dilation", "pad_lo", "pad_hi", "windows"):
             if (getattr(self, field) or 0) > LARGEST:
                 raise ValueError(

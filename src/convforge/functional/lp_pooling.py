@@ -1,0 +1,173 @@
+"""Pooling by a power mean without the division: ``(sum of x ** p) ** (1 / p)``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convforge import ops
+from convforge.arrays import Array, dtype_of
+from convforge.autograd import Function
+from convforge.functional.pooling import pool
+from convforge.ops import PoolArguments, pool_arguments
+from convforge.ops.arguments import spread
+from convforge.problem import PoolKind
+
+if TYPE_CHECKING:
+    from convforge.policy import Policy
+
+
+def lp_pool1d(
+    input: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+    *,
+    layout: str | None = None,
+    algorithm: str | None = None,
+    policy: Policy | None = None,
+) -> Any:
+    """Root of the sum of powers of each window of a sequence; see :func:`lp_pool2d`."""
+    kind = PoolKind.MAX if norm_type == math.inf else PoolKind.AVG
+    args = pool_arguments(
+        kind, 1, kernel_size, stride, ceil_mode=ceil_mode,
+        layout=layout, algorithm=algorithm, policy=policy,
+    )  # fmt: skip
+    return _lp_pool(args, input, norm_type)
+
+
+def lp_pool2d(
+    input: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+    *,
+    layout: str | None = None,
+    algorithm: str | None = None,
+    policy: Policy | None = None,
+) -> Any:
+    """Root of the sum of powers of each window, ``(sum of x ** p) ** (1 / p)``.
+
+    The meaning is PyTorch's to the letter: no magnitudes are taken, so that an odd ``p`` and a
+    negative sum give NaN (and ``p = 1`` the sum itself), but infinity takes the largest magnitude;
+    and a window that ``ceil_mode`` cuts off is scaled up to a whole one. Where a sum is 0 its
+    gradient is 0.
+
+    Args:
+        input: Images, shape ``(N, C, H, W)`` or ``(C, H, W)``.
+        norm_type: ``p``, not 0; ``inf`` is the maximum of magnitudes.
+        kernel_size: Extent of the window: one integer, or ``(h, w)``.
+        stride: Distance of windows; ``kernel_size`` by default.
+        ceil_mode: Round the result's extents up, but drop windows that start beyond the image.
+        layout: ``"nchw"`` (also None) or ``"nhwc"``.
+        algorithm: A name or glob of :func:`convforge.algorithms`, never replaced.
+        policy: Limits within which an algorithm is chosen.
+
+    Returns:
+        Shape ``(N, C, P, Q)``, in the framework and memory order of ``input``.
+
+    Raises:
+        TypeError, ValueError: An argument of the wrong kind, shape or type; integers have no roots.
+        UnsupportedProblem: No algorithm, or not the named one, can run it.
+    """
+    kind = PoolKind.MAX if norm_type == math.inf else PoolKind.AVG
+    args = pool_arguments(
+        kind, 2, kernel_size, stride, ceil_mode=ceil_mode,
+        layout=layout, algorithm=algorithm, policy=policy,
+    )  # fmt: skip
+    return _lp_pool(args, input, norm_type)
+
+
+def lp_pool3d(
+    input: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+    *,
+    layout: str | None = None,
+    algorithm: str | None = None,
+    policy: Policy | None = None,
+) -> Any:
+    """Root of the sum of powers of each window of a volume; see :func:`lp_pool2d`."""
+    kind = PoolKind.MAX if norm_type == math.inf else PoolKind.AVG
+    args = pool_arguments(
+        kind, 3, kernel_size, stride, ceil_mode=ceil_mode,
+        layout=layout, algorithm=algorithm, policy=policy,
+    )  # fmt: skip
+    return _lp_pool(args, input, norm_type)
+
+
+def require_norm(norm_type: Any) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless a number can be the power of a pooling."""
+    if not isinstance(norm_type, int | float) or isinstance(norm_type, bool):
+        raise TypeError(
+            f"norm_type is {norm_type!r} of type {type(norm_type).__name__}; wanted a number"
+        )
+    if norm_type == 0 or math.isnan(norm_type) or norm_type == -math.inf:
+        raise ValueError(f"norm_type is {norm_type}; wanted a number other than 0, or inf")
+
+
+def _lp_pool(args: PoolArguments, input: Any, norm_type: float) -> Any:
+    require_norm(norm_type)
+    if args.kind is PoolKind.MAX:
+        return pool(args, _Magnitude()(input))
+    return _LpPool(args, norm_type)(input)
+
+
+class _Magnitude(Function):
+    """The absolute value; its gradient at 0 is 0."""
+
+    def forward(self, input: Array) -> Array:
+        self.input = input
+        return np.abs(input)
+
+    def backward(self, grad: Array) -> tuple[Array | None, ...]:
+        return (grad * np.sign(self.input),)
+
+
+class _LpPool(Function):
+    """Powers, their sums and the roots of these."""
+
+    def __init__(self, args: PoolArguments, norm_type: float) -> None:
+        self.p = norm_type
+        # Whole windows are summed; means of cut-off ones are scaled up, as PyTorch does.
+        self.args = args if args.ceil_mode else args._replace(divisor=1)
+        taps = math.prod(spread(args.kernel_size, args.rank))
+        self.scale = taps if args.ceil_mode else 1
+
+    def forward(self, input: Array) -> Array:
+        if dtype_of(input.dtype, "input").eps == 0:
+            raise TypeError(
+                f"input has dtype {input.dtype}, and integers have no roots; "
+                "pass input.astype('float32')"
+            )
+        powers = _power(input, self.p)
+        self.call = ops.pool_call(self.args, powers)
+        sums, _ = self.call.forward(powers)
+        if self.scale != 1:
+            sums *= self.scale
+        if any(self.needs):
+            self.input, self.sums = input, sums
+        return _power(sums, 1 / self.p)
+
+    def backward(self, grad: Array) -> tuple[Array | None, ...]:
+        with np.errstate(all="ignore"):
+            slope = _power(self.sums, 1 / self.p - 1) * (self.scale / self.p)
+            shares = np.where(self.sums == 0, 0, grad * slope).astype(grad.dtype, copy=False)
+            spread_out = self.call.input_gradient(shares)
+            return (spread_out * _power(self.input, self.p - 1) * self.p,)
+
+
+def _power(x: Array, p: float) -> Array:
+    """``x ** p``, by the cheaper operations where there are some."""
+    with np.errstate(all="ignore"):
+        if p == 1:
+            return x
+        if p == 2:
+            return np.square(x)
+        return np.sqrt(x) if p == 0.5 else np.power(x, x.dtype.type(p))
