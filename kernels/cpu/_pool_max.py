@@ -27,7 +27,7 @@ from convforge.kernels.cpu._vector import (
     where_less,
     where_unordered,
 )
-from convforge.kernels.cpu._wide import fill, load_every, load_run, max_lanes, store_run
+from convforge.kernels.cpu._wide import fill, inlined, load_every, load_run, max_lanes, store_run
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
     POOL_BYTES,
@@ -39,6 +39,7 @@ from convforge.kernels.cpu._windows import (
     meets,
     planes_view,
     pool_view,
+    rows_behind,
     rows_met,
 )
 from convforge.runtime.args import Layout
@@ -56,18 +57,18 @@ _NOWHERE = np.iinfo(np.int64).max
 """Position of the padding: every equal in the image comes before it."""
 
 
-@kernel
+@inlined
 def _lowest(kind):
     return splat(kind, scalar(kind, -np.inf))
 
 
-@kernel
+@inlined
 def _larger(x, best):
-    """The larger, NaN if either is."""
-    return where_unordered(x, x, x, where_less(best, x, x, best))
+    """The larger, NaN if either is; in the words that become MAXPS, a compare and a blend."""
+    return where_unordered(x, best, x + best, where_less(best, x, x, best))
 
 
-@kernel
+@inlined
 def _max_box(kind, address, box, count):
     """Largest of the vectors at the runs of a box."""
     best = _lowest(kind)
@@ -80,7 +81,7 @@ def _max_box(kind, address, box, count):
     return best
 
 
-@kernel
+@inlined
 def _argmax_box(kind, address, box, count, first):
     """Largest of the vectors at the runs of a box, and of which run, the first being ``first``."""
     best, where = _lowest(kind), splat(index_kind(kind), first)
@@ -127,20 +128,47 @@ def max_channels_last(kind, constants, pointers, worker, workers):
                 store_run(kind, p.y + target * size, best, count)
 
 
-@kernel
+@inlined
 def max_rows(kind, g, x, rows, line):
     """Largest of the rows that a row of y meets, column by column, as one line."""
-    size, width = itemsize(kind), lanes(kind)
-    count = min(width, g.run)
+    size, width, run = itemsize(kind), lanes(kind), g.run
+    count, last = min(width, run), max(run - width, 0)
     box = box_of_rows(kind, g, rows)
-    source = x + rows.first * g.run * size
-    for i in range(0, g.run, width):
-        c = max(min(i, g.run - width), 0)
-        best = _max_box(kind, source + c * size, box, count)
-        store_run(kind, line + c * size, best, count)
+    source, step = x + rows.first * run * size, box.h_step * box.run_bytes
+    # Two and three rows are what nearly all windows have.
+    if box.d == 1 and box.h == 2:
+        for i in range(0, run, width):
+            at = source + min(i, last) * size
+            best = _larger(load_run(kind, at + step, count), load_run(kind, at, count))
+            store_run(kind, line + min(i, last) * size, best, count)
+    elif box.d == 1 and box.h == 3:
+        for i in range(0, run, width):
+            at = source + min(i, last) * size
+            best = _larger(load_run(kind, at + step, count), load_run(kind, at, count))
+            best = _larger(load_run(kind, at + 2 * step, count), best)
+            store_run(kind, line + min(i, last) * size, best, count)
+    else:
+        for i in range(0, run, width):
+            best = _max_box(kind, source + min(i, last) * size, box, count)
+            store_run(kind, line + min(i, last) * size, best, count)
 
 
-@kernel
+@inlined
+def _max_columns(kind, line, step, dilation, taps):
+    """Largest of the elements of a line that a vector of windows sees, ``step`` apart."""
+    size = itemsize(kind)
+    best = load_every(kind, line, step)
+    if taps == 2:
+        return _larger(load_every(kind, line + dilation * size, step), best)
+    if taps == 3:
+        best = _larger(load_every(kind, line + dilation * size, step), best)
+        return _larger(load_every(kind, line + 2 * dilation * size, step), best)
+    for s in range(1, taps):
+        best = _larger(load_every(kind, line + s * dilation * size, step), best)
+    return best
+
+
+@inlined
 def argmax_rows(kind, g, x, rows, line, places):
     """As :func:`max_rows`; the positions of the largest go to a line of their own."""
     size, width = itemsize(kind), lanes(kind)
@@ -157,22 +185,28 @@ def argmax_rows(kind, g, x, rows, line, places):
 
 @kernel
 def max_channels_first(kind, constants, pointers, worker, workers):
-    """Forward without indices; a task is a row of one plane of y. Scratch: the line."""
+    """Forward without indices; a task is a row of one plane of y. Scratch: lines."""
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     w_axis = axis_view(axes + 2 * AXIS_BYTES)
     size, width = itemsize(kind), lanes(kind)
     line = p.scratch + worker * g.scratch_bytes
-    fill(kind, line, scalar(kind, -np.inf), g.line)
+    fill(kind, line, scalar(kind, -np.inf), g.line * g.chunk)
     tasks = g.images * g.to_d * g.to_h
-    for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-        rows = rows_met(g, axes, row)
-        max_rows(kind, g, p.x, rows, line + w_axis.pad * size)
-        for w in range(0, g.to_w, width):
-            best = _lowest(kind)
-            for s in range(w_axis.taps):
-                place = line + (w * w_axis.stride + s * w_axis.dilation) * size
-                best = _larger(load_every(kind, place, w_axis.stride), best)
-            store_run(kind, p.y + (row * g.to_w + w) * size, best, g.to_w - w)
+    last = tasks * (worker + 1) // workers
+    to_w, pitch, pad = g.to_w, g.line * size, w_axis.pad * size
+    stride, dilation, taps = w_axis.stride, w_axis.dilation, w_axis.taps
+    rows = rows_met(g, axes, tasks * worker // workers)
+    for first in range(tasks * worker // workers, last, g.chunk):
+        count = min(g.chunk, last - first)
+        for i in range(count):
+            max_rows(kind, g, p.x, rows, line + i * pitch + pad)
+            rows = rows_behind(g, axes, rows)
+        for i in range(count):
+            target = p.y + (first + i) * to_w * size
+            for w in range(0, to_w, width):
+                place = line + i * pitch + w * stride * size
+                best = _max_columns(kind, place, stride, dilation, taps)
+                store_run(kind, target + w * size, best, to_w - w)
 
 
 @kernel
@@ -269,7 +303,7 @@ def max_backward(kind, constants, pointers, worker, workers):
             _scatter(kind, dy + at * size, indices + at * 8, count, dx, low, high, g.channels, 1)
 
 
-@kernel
+@inlined
 def _scatter(kind, dy, indices, count, dx, low, high, channels, step):
     """Add a run of dy to the pixels from ``low`` to ``high`` that its indices name."""
     size = itemsize(kind)

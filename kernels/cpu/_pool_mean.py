@@ -18,7 +18,16 @@ from convforge.kernels.cpu._vector import (
     store_scalar,
     zeros,
 )
-from convforge.kernels.cpu._wide import fill, load_every, load_run, store_run, sum_lanes
+from convforge.kernels.cpu._wide import (
+    fill,
+    inlined,
+    load_every,
+    load_run,
+    store_run,
+    sum_lanes,
+    turns_high,
+    turns_low,
+)
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
     POOL_BYTES,
@@ -29,6 +38,7 @@ from convforge.kernels.cpu._windows import (
     meets,
     planes_view,
     pool_view,
+    rows_behind,
     rows_met,
 )
 from convforge.runtime.args import Layout
@@ -38,7 +48,7 @@ _POINTERS = Layout("MeanPointers", "source target scratch")
 _pointers = _POINTERS.view
 
 
-@kernel
+@inlined
 def _sum_box(kind, address, box, count):
     """Sum of the vectors at the runs of a box."""
     total = zeros(kind)
@@ -50,7 +60,7 @@ def _sum_box(kind, address, box, count):
     return total
 
 
-@kernel
+@inlined
 def _divide(kind, g, total, divisor):
     """Quotient; a gradient's is a product with the rounded inverse, many times as fast."""
     if g.backward or divisor & (divisor - 1) == 0:
@@ -58,7 +68,7 @@ def _divide(kind, g, total, divisor):
     return total / splat(kind, scalar(kind, divisor))
 
 
-@kernel
+@inlined
 def rows_divisor(g, axes, d, h):
     """The part of a window's divisor that its row decides."""
     if g.divisor != 0:
@@ -66,7 +76,7 @@ def rows_divisor(g, axes, d, h):
     return counted(axis_view(axes), d) * counted(axis_view(axes + AXIS_BYTES), h)
 
 
-@kernel
+@inlined
 def column_divisor(g, axes, w):
     """The part of a window's divisor that its column decides."""
     return 1 if g.divisor != 0 else counted(axis_view(axes + 2 * AXIS_BYTES), w)
@@ -99,19 +109,51 @@ def mean_channels_last(kind, constants, pointers, worker, workers):
                 store_run(kind, target + c, mean, count)
 
 
-@kernel
+@inlined
 def sum_rows(kind, g, source, rows, line):
     """Sum of a row of the target's source rows, as one line."""
-    size, width = itemsize(kind), lanes(kind)
+    size, width, run = itemsize(kind), lanes(kind), g.run
+    count, last = min(width, run), max(run - width, 0)
     box = box_of_rows(kind, g, rows)
-    count = min(width, g.run)
-    first = source + rows.first * g.run * size
-    for i in range(0, g.run, width):
-        c = max(min(i, g.run - width), 0) * size
-        store_run(kind, line + c, _sum_box(kind, first + c, box, count), count)
+    first, step = source + rows.first * run * size, box.h_step * box.run_bytes
+    # One to three rows are what nearly all windows have.
+    if box.d == 1 and box.h == 1:
+        for i in range(0, run, width):
+            c = min(i, last) * size
+            store_run(kind, line + c, load_run(kind, first + c, count), count)
+    elif box.d == 1 and box.h == 2:
+        for i in range(0, run, width):
+            c = min(i, last) * size
+            total = load_run(kind, first + c, count) + load_run(kind, first + step + c, count)
+            store_run(kind, line + c, total, count)
+    elif box.d == 1 and box.h == 3:
+        for i in range(0, run, width):
+            c = min(i, last) * size
+            total = load_run(kind, first + c, count) + load_run(kind, first + step + c, count)
+            total = total + load_run(kind, first + 2 * step + c, count)
+            store_run(kind, line + c, total, count)
+    else:
+        for i in range(0, run, width):
+            c = min(i, last) * size
+            store_run(kind, line + c, _sum_box(kind, first + c, box, count), count)
 
 
-@kernel
+@inlined
+def _sum_columns(kind, line, step, apart, taps):
+    """Sum of elements of a line ``apart`` from each other, for a vector of windows."""
+    size = itemsize(kind)
+    total = load_every(kind, line, step)
+    if taps == 2:
+        return total + load_every(kind, line + apart * size, step)
+    if taps == 3:
+        total = total + load_every(kind, line + apart * size, step)
+        return total + load_every(kind, line + 2 * apart * size, step)
+    for s in range(1, taps):
+        total = total + load_every(kind, line + s * apart * size, step)
+    return total
+
+
+@inlined
 def _column_divisors(kind, g, axes, table, columns, repeat):
     """Fill a table with the columns' parts of the divisors, each ``repeat`` times."""
     for i in range(columns * repeat):
@@ -123,28 +165,41 @@ def _column_divisors(kind, g, axes, table, columns, repeat):
 def mean_channels_first(kind, constants, pointers, worker, workers):
     """Divided sums forward; a task is a row of one plane of y.
 
-    Scratch: the line, then the divisors of the columns.
+    Scratch: the lines, then the divisors of the columns.
     """
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     w_axis = axis_view(axes + 2 * AXIS_BYTES)
     size, width = itemsize(kind), lanes(kind)
     line = p.scratch + worker * g.scratch_bytes
-    table = line + g.line * size
-    fill(kind, line, scalar(kind, 0), g.line)
+    table = line + g.line * g.chunk * size
+    fill(kind, line, scalar(kind, 0), g.line * g.chunk)
     _column_divisors(kind, g, axes, table, g.to_w, 1)
     tasks = g.images * g.to_d * g.to_h
-    for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-        rows = rows_met(g, axes, row)
-        sum_rows(kind, g, p.source, rows, line + w_axis.pad * size)
-        divisor = splat(kind, scalar(kind, rows_divisor(g, axes, rows.d, rows.h)))
-        target = p.target + row * g.to_w * size
-        for w in range(0, g.to_w, width):
-            total = zeros(kind)
-            for s in range(w_axis.taps):
-                place = line + (w * w_axis.stride + s * w_axis.dilation) * size
-                total = total + load_every(kind, place, w_axis.stride)
-            mean = total / (divisor * load(kind, table + w * size))
-            store_run(kind, target + w * size, mean, g.to_w - w)
+    last = tasks * (worker + 1) // workers
+    to_w, pitch, pad = g.to_w, g.line * size, w_axis.pad * size
+    stride, dilation, taps = w_axis.stride, w_axis.dilation, w_axis.taps
+    rows = rows_met(g, axes, tasks * worker // workers)
+    for first in range(tasks * worker // workers, last, g.chunk):
+        count = min(g.chunk, last - first)
+        d, h = rows.d, rows.h
+        for i in range(count):
+            sum_rows(kind, g, p.source, rows, line + i * pitch + pad)
+            rows = rows_behind(g, axes, rows)
+        for i in range(count):
+            divisor = rows_divisor(g, axes, d, h)
+            target = p.target + (first + i) * to_w * size
+            for w in range(0, to_w, width):
+                place = line + i * pitch + w * stride * size
+                total = _sum_columns(kind, place, stride, dilation, taps)
+                if g.divisor != 0:
+                    mean = _divide(kind, g, total, divisor)
+                else:
+                    counts = splat(kind, scalar(kind, divisor)) * load(kind, table + w * size)
+                    mean = total / counts
+                store_run(kind, target + w * size, mean, to_w - w)
+            h += 1
+            if h == g.to_h:
+                h, d = 0, d + 1 if d + 1 < g.to_d else 0
 
 
 @kernel
@@ -176,41 +231,73 @@ def spread_planes(kind, constants, pointers, worker, workers):
 def mean_channels_first_backward(kind, constants, pointers, worker, workers):
     """Divided sums backward; a task is a row of one plane of dx.
 
-    The rows of windows over it are summed and spread on a line of zeros to where the windows
-    start; an element of dx adds up the elements of the line before it, one a tap. Windows that
-    do not overlap are spread to all their taps instead, and nothing is left to add.
+    The rows of windows over it are summed to a line, which has zeros around it. At a stride of 1
+    an element of dx adds up the elements of the line before it, one a tap; at a stride of 2 even
+    and odd columns do so in turns. Else the line is spread to where the windows start, and windows
+    that do not overlap to all their taps, so that nothing is left to add.
+
+    Scratch: the lines, then one sum of rows.
     """
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     w_axis = axis_view(axes + 2 * AXIS_BYTES)
     size, width = itemsize(kind), lanes(kind)
     line = p.scratch + worker * g.scratch_bytes
-    sums = line + g.line * size
-    fill(kind, line, scalar(kind, 0), g.line)
-    extent = (w_axis.taps - 1) * w_axis.dilation + 1
+    sums = line + g.line * g.chunk * size
+    fill(kind, line, scalar(kind, 0), g.line * g.chunk)
+    stride, dilation, taps = w_axis.stride, w_axis.dilation, w_axis.taps
+    to_w, from_w, pitch, pad = g.to_w, g.from_w, g.line * size, w_axis.pad
+    extent = (taps - 1) * dilation + 1
     start = line + (extent - 1) * size
-    copies, taps = 1, w_axis.taps
-    if w_axis.stride >= extent:
-        copies, taps = taps, copies
+    copies, added = 1, taps
+    if stride >= extent:
+        copies, added = taps, copies
+    by_two = stride == 2 and dilation == 1
     tasks = g.images * g.to_d * g.to_h
-    for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-        rows = rows_met(g, axes, row)
-        target = p.target + row * g.to_w * size
-        if w_axis.stride == 1:
-            sum_rows(kind, g, p.source, rows, start)
-        else:
-            sum_rows(kind, g, p.source, rows, sums)
-            for w in range(g.from_w):
-                value = load_scalar(kind, sums + w * size)
-                for i in range(copies):
-                    place = start + (w * w_axis.stride + i * w_axis.dilation) * size
-                    store_scalar(kind, place, value)
-        for w in range(0, g.to_w, width):
-            total = zeros(kind)
-            for s in range(taps):
-                place = start + (w_axis.pad + w - s * w_axis.dilation) * size
-                total = total + load(kind, place)
-            mean = _divide(kind, g, total, g.divisor)
-            store_run(kind, target + w * size, mean, g.to_w - w)
+    last = tasks * (worker + 1) // workers
+    rows = rows_met(g, axes, tasks * worker // workers)
+    for first in range(tasks * worker // workers, last, g.chunk):
+        count = min(g.chunk, last - first)
+        for i in range(count):
+            here = start + i * pitch
+            if by_two or stride == 1:
+                sum_rows(kind, g, p.source, rows, here)
+            else:
+                sum_rows(kind, g, p.source, rows, sums)
+                for w in range(from_w):
+                    value = load_scalar(kind, sums + w * size)
+                    for copy in range(copies):
+                        store_scalar(kind, here + (w * stride + copy * dilation) * size, value)
+            rows = rows_behind(g, axes, rows)
+        for i in range(count):
+            here = start + i * pitch
+            target = p.target + (first + i) * to_w * size
+            if by_two:
+                for w in range(0, to_w, 2 * width):
+                    even = _sum_phase(kind, here, w + pad, taps)
+                    odd = _sum_phase(kind, here, w + pad + 1, taps)
+                    even = _divide(kind, g, even, g.divisor)
+                    odd = _divide(kind, g, odd, g.divisor)
+                    store_run(kind, target + w * size, turns_low(even, odd), to_w - w)
+                    if w + width < to_w:
+                        place = target + (w + width) * size
+                        store_run(kind, place, turns_high(even, odd), to_w - w - width)
+            else:
+                for w in range(0, to_w, width):
+                    place = here + (pad + w) * size
+                    total = _sum_columns(kind, place, 1, -dilation, added)
+                    mean = _divide(kind, g, total, g.divisor)
+                    store_run(kind, target + w * size, mean, to_w - w)
+
+
+@inlined
+def _sum_phase(kind, line, position, taps):
+    """Sums of the windows over every second position from a first one, at a stride of 2."""
+    tap = position & 1
+    place = line + (position >> 1) * itemsize(kind)
+    total = zeros(kind) if tap >= taps else load(kind, place)
+    for s in range(1, (taps - tap + 1) >> 1):
+        total = total + load(kind, place - s * itemsize(kind))
+    return total
 
 
 @kernel

@@ -14,6 +14,7 @@ from convforge.kernels.cpu._index import index_kind
 from convforge.kernels.cpu._pool_max import argmax_rows, max_rows
 from convforge.kernels.cpu._pool_mean import rows_divisor, sum_rows
 from convforge.kernels.cpu._vector import itemsize, load_scalar, scalar, store_scalar
+from convforge.kernels.cpu._wide import inlined
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
     POOL_BYTES,
@@ -23,7 +24,7 @@ from convforge.kernels.cpu._windows import (
     rows_met,
 )
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import device, kernel
+from convforge.runtime.jit import kernel
 from convforge.runtime.rawmem import load_word, store_word
 
 _MEAN = Layout("MeanSharesPointers", "source target scratch")
@@ -35,7 +36,7 @@ ENTRY_BYTES = 16
 _NOWHERE = np.iinfo(np.int64).max
 
 
-@device
+@inlined
 def _fill_table(g, w_axis, table):
     for w in range(g.to_w):
         first, count = meets(w_axis, w, g.backward)
@@ -105,7 +106,7 @@ def max_shares(kind, constants, pointers, worker, workers):
                 store_scalar(index, p.indices + (row * g.to_w + w) * 8, where)
 
 
-@device
+@inlined
 def _outranks(x, position, best, where):
     """Whether ``x`` displaces ``best``, as :func:`_index.outranks` decides for vectors."""
     if x != x:

@@ -23,9 +23,12 @@ from convforge.kernels.cpu._vector import (
     store,
     store_first,
 )
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import cached
 
 _LANE = ir.IntType(32)
+
+inlined = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+"""Decorator of what an inner loop calls: a call would pass vectors and tuples through memory."""
 
 
 class WideType(KindType):
@@ -92,7 +95,31 @@ def _load_apart(context, kind, address, step):
     return kind.vector(kind, types.int64, types.int64), codegen
 
 
-@kernel
+def _take_turns(even, half):
+    """Signature and code of one half of two vectors whose elements take turns."""
+    first = half * even.lanes // 2
+
+    def codegen(context, builder, signature, args):
+        order = [i // 2 + first + i % 2 * even.lanes for i in range(even.lanes)]
+        mask = ir.Constant(ir.VectorType(_LANE, even.lanes), order)
+        return builder.shuffle_vector(args[0], args[1], mask)
+
+    return even(even, even), codegen
+
+
+@intrinsic
+def turns_low(context, even, odd):
+    """Elements of the lower halves of two vectors in turns."""
+    return _take_turns(even, 0)
+
+
+@intrinsic
+def turns_high(context, even, odd):
+    """Elements of the upper halves of two vectors in turns."""
+    return _take_turns(even, 1)
+
+
+@inlined
 def load_every(kind, address, step):
     """Every ``step``-th element; may read ``step * lanes`` elements of memory."""
     if step == 1:
@@ -102,7 +129,7 @@ def load_every(kind, address, step):
     return _load_apart(kind, address, step)
 
 
-@kernel
+@inlined
 def load_run(kind, address, count):
     """A vector, or its first lanes where a run is shorter."""
     if count >= lanes(kind):
@@ -110,7 +137,7 @@ def load_run(kind, address, count):
     return load_first(kind, address, count)
 
 
-@kernel
+@inlined
 def store_run(kind, address, value, count):
     """A vector, or its first lanes where a run is shorter."""
     if count >= lanes(kind):
@@ -119,7 +146,7 @@ def store_run(kind, address, value, count):
         store_first(address, value, count)
 
 
-@kernel
+@inlined
 def fill(kind, address, value, count):
     """Write a number ``count`` times."""
     vector, width, size = splat(kind, value), lanes(kind), itemsize(kind)

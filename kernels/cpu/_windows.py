@@ -12,9 +12,9 @@ from math import gcd
 from typing import NamedTuple
 
 from convforge.kernels.cpu._vector import itemsize
+from convforge.kernels.cpu._wide import inlined
 from convforge.problem import Axis, Direction, PoolProblem
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
 
 # An adaptive axis has the stride 0.
 _AXIS = Layout("PoolAxis", "size out taps stride dilation pad step before after")
@@ -23,7 +23,7 @@ AXIS_BYTES = _AXIS.nbytes
 _POOL = Layout(
     "Pool",
     "images channels run from_d from_h from_w to_d to_h to_w "
-    "backward indices block divisor line scratch_bytes",
+    "backward indices block divisor line chunk scratch_bytes",
 )
 pool_view = _POOL.view
 POOL_BYTES = _POOL.nbytes
@@ -136,6 +136,7 @@ def pack_pool(
     block: int = 0,
     divisor: int = 1,
     line: int = 0,
+    chunk: int = 1,
     scratch_bytes: int = 0,
 ) -> bytes:
     """The struct ``Pool`` and three of ``PoolAxis``, for kernels of either memory order.
@@ -143,7 +144,8 @@ def pack_pool(
     Args:
         block: Channels of a task, where channels come last.
         divisor: Of an average; 0 asks for the counted taps of each window.
-        line: Elements of the line with its margins, where channels come first.
+        line: Elements of a line with its margins, where channels come first.
+        chunk: Lines that are filled before the first is read.
         scratch_bytes: Scratch of one worker.
     """
     axes = spans(problem)
@@ -156,6 +158,7 @@ def pack_pool(
         "divisor": divisor,
         "block": block,
         "line": line,
+        "chunk": chunk,
         "scratch_bytes": scratch_bytes,
     }
     for name, span in zip("dhw", axes, strict=True):
@@ -164,14 +167,14 @@ def pack_pool(
     return _POOL.pack(**fields) + b"".join(packed)
 
 
-@kernel
+@inlined
 def _share(part, parts, whole):
     """First position of the whole that an adaptive part holds, and their number."""
     first = part * whole // parts
     return first, ((part + 1) * whole + parts - 1) // parts - first
 
 
-@kernel
+@inlined
 def _between(axis, window, low, high):
     """First position at least ``low`` of a window's taps, and how many lie below ``high``."""
     first = window * axis.stride - axis.pad
@@ -183,7 +186,7 @@ def _between(axis, window, low, high):
     return first, (min(last, high - 1) - first) // axis.dilation + 1
 
 
-@kernel
+@inlined
 def _quotient(a, b):
     """``a // b``, without a division where b is as strides mostly are."""
     if b == 1:
@@ -191,7 +194,7 @@ def _quotient(a, b):
     return a >> 1 if b == 2 else a // b
 
 
-@kernel
+@inlined
 def first_window(axis, position):
     """First window that ends at a position or after it."""
     if axis.stride == 0:
@@ -200,7 +203,7 @@ def first_window(axis, position):
     return max(_quotient(position + axis.pad - reach + axis.stride - 1, axis.stride), 0)
 
 
-@kernel
+@inlined
 def last_window(axis, position):
     """Last window that starts at a position or before it."""
     if axis.stride == 0:
@@ -208,7 +211,7 @@ def last_window(axis, position):
     return min(_quotient(position + axis.pad, axis.stride), axis.out - 1)
 
 
-@kernel
+@inlined
 def _windows_over(axis, position):
     """First window that has a tap at a position, and how many do, ``axis.step`` apart."""
     first, last = first_window(axis, position), last_window(axis, position)
@@ -219,7 +222,7 @@ def _windows_over(axis, position):
     return first, max((last - first) // axis.step + 1, 0)
 
 
-@kernel
+@inlined
 def meets(axis, target, backward):
     """First source position that a target position meets, and their number."""
     if axis.stride == 0:
@@ -231,7 +234,7 @@ def meets(axis, target, backward):
     return _between(axis, target, 0, axis.size)
 
 
-@kernel
+@inlined
 def counted(axis, window):
     """Taps of a window that an average divides by."""
     if axis.stride == 0:
@@ -270,19 +273,36 @@ class Box(NamedTuple):
     run_bytes: int
 
 
-@kernel
+@inlined
 def rows_met(g, axes, row):
     """:class:`Rows` of a row of the target, rows counted over all images."""
+    rest = row // g.to_h
+    image = rest // g.to_d
+    return rows_at(g, axes, image, rest - image * g.to_d, row - rest * g.to_h)
+
+
+@inlined
+def rows_behind(g, axes, rows):
+    """:class:`Rows` of the next row, without a division."""
+    image, d, h = rows.image, rows.d, rows.h + 1
+    if h == g.to_h:
+        d, h = d + 1, 0
+        if d == g.to_d:
+            image, d = image + 1, 0
+    return rows_at(g, axes, image, d, h)
+
+
+@inlined
+def rows_at(g, axes, image, d, h):
+    """:class:`Rows` of one row of an image."""
     d_axis, h_axis = axis_view(axes), axis_view(axes + AXIS_BYTES)
-    rest, h = row // g.to_h, row % g.to_h
-    image, d = rest // g.to_d, rest % g.to_d
     first_d, depths = meets(d_axis, d, g.backward)
     first_h, heights = meets(h_axis, h, g.backward)
     first = (image * g.from_d + first_d) * g.from_h + first_h
     return Rows(image, d, h, first, depths, heights, d_axis.step * g.from_h, h_axis.step)
 
 
-@kernel
+@inlined
 def box_of_pixels(kind, g, rows, columns, w_step):
     """The pixels, channels last, that a pixel meets: a run is the channels of one."""
     run_bytes = g.run * itemsize(kind)
@@ -290,7 +310,7 @@ def box_of_pixels(kind, g, rows, columns, w_step):
     return Box(rows.depths, rows.heights, columns, d_step, h_step, w_step, run_bytes)
 
 
-@kernel
+@inlined
 def box_of_rows(kind, g, rows):
     """The rows, channels first, that a row meets: a run is one row."""
     return Box(rows.depths, rows.heights, 1, rows.d_step, rows.h_step, 0, g.run * itemsize(kind))

@@ -52,6 +52,8 @@ from convforge.problem import Direction, DType, Order, PoolKind, PoolProblem, Pr
 
 _STRIP_BYTES = 1 << 18
 """A strip of dx stays in the L2 while windows are added to it."""
+_LINES_BYTES = 1 << 13
+"""Lines of an L1: read so long after they were written that the writes have arrived there."""
 _TASKS = 16
 """Pieces of work for a few threads to share evenly."""
 
@@ -117,7 +119,7 @@ def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
     else:
         run = prod(problem.size) if _whole_planes(problem) else spans(problem)[2].target
     register = machine.vector_bytes // problem.x.dtype.itemsize
-    fitting = [count for count in (4, 2, 1) if count * register <= run] or [1]
+    fitting = [count for count in (4, 2, 1) if count * register <= round_up(run, register)]
 
     def cost(registers: int) -> float:
         """Registers that are computed, and half of one for the loops around each vector."""
@@ -136,10 +138,11 @@ def _max(problem: PoolProblem, kind: Wide) -> Program:
     line = w.line(kind.lanes)
     element = problem.x.dtype.itemsize + 8 * problem.indices
     kernel = argmax_channels_first if problem.indices else max_channels_first
-    scratch = line * element
+    chunk = max(_LINES_BYTES // (line * element), 1)
+    scratch = chunk * line * element
     if problem.adaptive:
         kernel, scratch = max_shares, w.out * ENTRY_BYTES + scratch
-    return _rows(problem, kernel, kind, operands, line=line, scratch=scratch)
+    return _rows(problem, kernel, kind, operands, line=line, chunk=chunk, scratch=scratch)
 
 
 def _max_backward(problem: PoolProblem, kind: Wide) -> Program:
@@ -185,7 +188,7 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
     divisor, before = divisor_of(problem), Program(steps=())
     if backward and not divisor:
         before, source, divisor = _divide_gradient(problem, kind), "shares", 1
-    kernel, line, scratch = mean_channels_last, 0, 0
+    kernel, line, chunk, scratch = mean_channels_last, 0, 1, 0
     if not _channels_last(problem):
         w, size = spans(problem)[2], problem.x.dtype.itemsize
         line = w.line(kind.lanes)
@@ -193,9 +196,10 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
             kernel, scratch = mean_shares, w.target * ENTRY_BYTES + line * size
         else:
             kernel = mean_channels_first_backward if backward else mean_channels_first
-            scratch = (line + round_up(w.out, kind.lanes)) * size
+            chunk = max(_LINES_BYTES // (line * size), 1)
+            scratch = (chunk * line + round_up(w.out, kind.lanes)) * size
     last = _rows(
-        problem, kernel, kind, (source, target), divisor=divisor, line=line, scratch=scratch
+        problem, kernel, kind, (source, target), divisor=divisor, line=line, chunk=chunk, scratch=scratch
     )
     return Program(steps=(*before.steps, *last.steps), buffers=(*before.buffers, *last.buffers))
 
@@ -208,6 +212,7 @@ def _rows(
     *,
     divisor: int = 1,
     line: int = 0,
+    chunk: int = 1,
     scratch: int = 0,
 ) -> Program:
     """One launch whose tasks are rows of the target, or blocks of channels of rows."""
@@ -221,6 +226,7 @@ def _rows(
         block=block,
         divisor=divisor,
         line=line,
+        chunk=chunk,
         scratch_bytes=scratch,
     )
     step = Step(
