@@ -16,10 +16,10 @@ from convforge.kernels.cpu._index import (
     index_kind,
     outranks,
 )
+from convforge.kernels.cpu._rows_met import box_of_pixels, box_of_rows, rows_behind, rows_met
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
-    load,
     load_scalar,
     scalar,
     splat,
@@ -27,20 +27,15 @@ from convforge.kernels.cpu._vector import (
     where_less,
     where_unordered,
 )
-from convforge.kernels.cpu._wide import fill, inlined, load_every, load_run, max_lanes, store_run
+from convforge.kernels.cpu._wide import fill, inlined, load_every, load_run, store_run
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
     POOL_BYTES,
     axis_view,
-    box_of_pixels,
-    box_of_rows,
     first_window,
     last_window,
     meets,
-    planes_view,
     pool_view,
-    rows_behind,
-    rows_met,
 )
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
@@ -58,12 +53,12 @@ _NOWHERE = np.iinfo(np.int64).max
 
 
 @inlined
-def _lowest(kind):
+def lowest(kind):
     return splat(kind, scalar(kind, -np.inf))
 
 
 @inlined
-def _larger(x, best):
+def larger(x, best):
     """The larger, NaN if either is; in the words that become MAXPS, a compare and a blend."""
     return where_unordered(x, best, x + best, where_less(best, x, x, best))
 
@@ -71,20 +66,20 @@ def _larger(x, best):
 @inlined
 def _max_box(kind, address, box, count):
     """Largest of the vectors at the runs of a box."""
-    best = _lowest(kind)
+    best = lowest(kind)
     for d in range(box.d):
         for h in range(box.h):
             place = address + (d * box.d_step + h * box.h_step) * box.run_bytes
             for w in range(box.w):
                 x = load_run(kind, place + w * box.w_step * box.run_bytes, count)
-                best = _larger(x, best)
+                best = larger(x, best)
     return best
 
 
 @inlined
 def _argmax_box(kind, address, box, count, first):
     """Largest of the vectors at the runs of a box, and of which run, the first being ``first``."""
-    best, where = _lowest(kind), splat(index_kind(kind), first)
+    best, where = lowest(kind), splat(index_kind(kind), first)
     for d in range(box.d):
         for h in range(box.h):
             step = d * box.d_step + h * box.h_step
@@ -139,13 +134,13 @@ def max_rows(kind, g, x, rows, line):
     if box.d == 1 and box.h == 2:
         for i in range(0, run, width):
             at = source + min(i, last) * size
-            best = _larger(load_run(kind, at + step, count), load_run(kind, at, count))
+            best = larger(load_run(kind, at + step, count), load_run(kind, at, count))
             store_run(kind, line + min(i, last) * size, best, count)
     elif box.d == 1 and box.h == 3:
         for i in range(0, run, width):
             at = source + min(i, last) * size
-            best = _larger(load_run(kind, at + step, count), load_run(kind, at, count))
-            best = _larger(load_run(kind, at + 2 * step, count), best)
+            best = larger(load_run(kind, at + step, count), load_run(kind, at, count))
+            best = larger(load_run(kind, at + 2 * step, count), best)
             store_run(kind, line + min(i, last) * size, best, count)
     else:
         for i in range(0, run, width):
@@ -159,12 +154,12 @@ def _max_columns(kind, line, step, dilation, taps):
     size = itemsize(kind)
     best = load_every(kind, line, step)
     if taps == 2:
-        return _larger(load_every(kind, line + dilation * size, step), best)
+        return larger(load_every(kind, line + dilation * size, step), best)
     if taps == 3:
-        best = _larger(load_every(kind, line + dilation * size, step), best)
-        return _larger(load_every(kind, line + 2 * dilation * size, step), best)
+        best = larger(load_every(kind, line + dilation * size, step), best)
+        return larger(load_every(kind, line + 2 * dilation * size, step), best)
     for s in range(1, taps):
-        best = _larger(load_every(kind, line + s * dilation * size, step), best)
+        best = larger(load_every(kind, line + s * dilation * size, step), best)
     return best
 
 
@@ -227,7 +222,7 @@ def argmax_channels_first(kind, constants, pointers, worker, workers):
         rows = rows_met(g, axes, row)
         argmax_rows(kind, g, p.x, rows, line + w_axis.pad * size, places + w_axis.pad * 8)
         for w in range(0, g.to_w, width):
-            best, where = _lowest(kind), splat(index, _NOWHERE)
+            best, where = lowest(kind), splat(index, _NOWHERE)
             for s in range(w_axis.taps):
                 at = w * w_axis.stride + s * w_axis.dilation
                 x = load_every(kind, line + at * size, w_axis.stride)
@@ -238,28 +233,6 @@ def argmax_channels_first(kind, constants, pointers, worker, workers):
             target = row * g.to_w + w
             store_run(kind, p.y + target * size, best, g.to_w - w)
             store_run(index, p.indices + target * 8, where, g.to_w - w)
-
-
-@kernel
-def max_planes(kind, constants, pointers, worker, workers):
-    """Forward over whole planes, channels first, without indices; a task is a plane."""
-    g, p = planes_view(constants), _pointers(pointers)
-    size, width = itemsize(kind), lanes(kind)
-    for plane in range(g.count * worker // workers, g.count * (worker + 1) // workers):
-        x = p.x + plane * g.length * size
-        best = scalar(kind, -np.inf)
-        if g.length >= width:
-            largest = _lowest(kind)
-            for i in range(0, g.length, width):
-                at = min(i, g.length - width)
-                largest = _larger(load(kind, x + at * size), largest)
-            best = max_lanes(kind, largest)
-        else:
-            for i in range(g.length):
-                value = load_scalar(kind, x + i * size)
-                if value > best or value != value:
-                    best = value
-        store_scalar(kind, p.y + plane * size, best)
 
 
 @kernel

@@ -8,6 +8,7 @@ it, and the line is summed across.
 
 from __future__ import annotations
 
+from convforge.kernels.cpu._rows_met import box_of_pixels, box_of_rows, rows_behind, rows_met
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -24,7 +25,6 @@ from convforge.kernels.cpu._wide import (
     load_every,
     load_run,
     store_run,
-    sum_lanes,
     turns_high,
     turns_low,
 )
@@ -32,14 +32,9 @@ from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
     POOL_BYTES,
     axis_view,
-    box_of_pixels,
-    box_of_rows,
     counted,
     meets,
-    planes_view,
     pool_view,
-    rows_behind,
-    rows_met,
 )
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
@@ -200,31 +195,6 @@ def mean_channels_first(kind, constants, pointers, worker, workers):
             h += 1
             if h == g.to_h:
                 h, d = 0, d + 1 if d + 1 < g.to_d else 0
-
-
-@kernel
-def mean_planes(kind, constants, pointers, worker, workers):
-    """Averages of whole planes, channels first; a task is a plane."""
-    g, p = planes_view(constants), _pointers(pointers)
-    size, width = itemsize(kind), lanes(kind)
-    divisor = scalar(kind, g.divisor)
-    for plane in range(g.count * worker // workers, g.count * (worker + 1) // workers):
-        source = p.source + plane * g.length * size
-        total = zeros(kind)
-        for i in range(0, g.length, width):
-            total = total + load_run(kind, source + i * size, g.length - i)
-        store_scalar(kind, p.target + plane * size, sum_lanes(kind, total) / divisor)
-
-
-@kernel
-def spread_planes(kind, constants, pointers, worker, workers):
-    """Backward of :func:`mean_planes`."""
-    g, p = planes_view(constants), _pointers(pointers)
-    size = itemsize(kind)
-    divisor = scalar(kind, g.divisor)
-    for plane in range(g.count * worker // workers, g.count * (worker + 1) // workers):
-        share = load_scalar(kind, p.source + plane * size) / divisor
-        fill(kind, p.target + plane * g.length * size, share, g.length)
 
 
 @kernel

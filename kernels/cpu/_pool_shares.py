@@ -13,6 +13,7 @@ import numpy as np
 from convforge.kernels.cpu._index import index_kind
 from convforge.kernels.cpu._pool_max import argmax_rows, max_rows
 from convforge.kernels.cpu._pool_mean import rows_divisor, sum_rows
+from convforge.kernels.cpu._rows_met import rows_met
 from convforge.kernels.cpu._vector import itemsize, load_scalar, scalar, store_scalar
 from convforge.kernels.cpu._wide import inlined
 from convforge.kernels.cpu._windows import (
@@ -21,7 +22,6 @@ from convforge.kernels.cpu._windows import (
     axis_view,
     meets,
     pool_view,
-    rows_met,
 )
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel

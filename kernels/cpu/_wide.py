@@ -169,15 +169,26 @@ def _reduce(builder, name, vector, result, *start, **options):
 
 
 @intrinsic
-def sum_lanes(context, kind, x):
-    """Sum of the lanes of a vector, as a tree."""
+def sum_lanes_of_four(context, a, b, c, d):
+    """Sums of the lanes of four vectors in the first four lanes of one, as trees; from 4 lanes."""
 
     def codegen(context, builder, signature, args):
-        element = kind.vector.llvm.element
-        start = ir.Constant(element, -0.0)
-        return _reduce(builder, "fadd", args[1], element, start, fastmath=("reassoc",))
+        def halve(x, y, block):
+            """Blocks of x and y, each as half a block: its lower half plus its upper one."""
+            starts = range(0, 2 * a.lanes, block)
+            lower = [start + i for start in starts for i in range(block // 2)]
+            masks = (lower, [lane + block // 2 for lane in lower])
+            kind = ir.VectorType(_LANE, a.lanes)
+            parts = [builder.shuffle_vector(x, y, ir.Constant(kind, mask)) for mask in masks]
+            return builder.fadd(*parts)
 
-    return kind.scalar(kind, kind.vector), codegen
+        ab, cd = (halve(*args[i : i + 2], a.lanes) for i in (0, 2))
+        sums, block = halve(ab, cd, a.lanes // 2), a.lanes // 4
+        while block > 1:
+            sums, block = halve(sums, sums, block), block // 2
+        return sums
+
+    return a(a, a, a, a), codegen
 
 
 @intrinsic

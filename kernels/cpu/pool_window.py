@@ -29,21 +29,19 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
+from convforge.kernels.cpu import _pool_planes as planes
 from convforge.kernels.cpu._pool_max import (
     STRIPS,
     argmax_channels_first,
     max_backward,
     max_channels_first,
     max_channels_last,
-    max_planes,
 )
 from convforge.kernels.cpu._pool_mean import (
     divide_gradient,
     mean_channels_first,
     mean_channels_first_backward,
     mean_channels_last,
-    mean_planes,
-    spread_planes,
 )
 from convforge.kernels.cpu._pool_shares import ENTRY_BYTES, max_shares, mean_shares
 from convforge.kernels.cpu._wide import Wide
@@ -114,12 +112,16 @@ def _channels_last(problem: PoolProblem) -> bool:
 
 
 def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
+    register = machine.vector_bytes // problem.x.dtype.itemsize
+    if _whole_planes(problem) and problem.kind is PoolKind.AVG:
+        return WindowConfig(max(register, 4))  # the sums of four planes go into one vector
     if _channels_last(problem):
         run = problem.C
     else:
         run = prod(problem.size) if _whole_planes(problem) else spans(problem)[2].target
-    register = machine.vector_bytes // problem.x.dtype.itemsize
-    fitting = [count for count in (4, 2, 1) if count * register <= round_up(run, register)]
+    # Sums over many pixels read longer runs of each: fewer jumps from page to page.
+    counts = (8, 4, 2, 1) if problem.taps >= 16 and _channels_last(problem) else (4, 2, 1)
+    fitting = [count for count in counts if count * register <= round_up(run, register)]
 
     def cost(registers: int) -> float:
         """Registers that are computed, and half of one for the loops around each vector."""
@@ -130,7 +132,7 @@ def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
 
 def _max(problem: PoolProblem, kind: Wide) -> Program:
     if _whole_planes(problem) and not problem.indices:
-        return _planes(problem, max_planes, kind, "x", "y")
+        return _planes(problem, planes.max_planes, kind, "x", "y")
     operands = ("x", "y", "indices" if problem.indices else "")
     if _channels_last(problem):
         return _rows(problem, max_channels_last, kind, operands)
@@ -146,6 +148,8 @@ def _max(problem: PoolProblem, kind: Wide) -> Program:
 
 
 def _max_backward(problem: PoolProblem, kind: Wide) -> Program:
+    if _whole_planes(problem):
+        return _planes(problem, planes.send_planes, kind, "y", "x", "indices")
     axes = spans(problem)
     outermost = next((i for i, span in enumerate(axes) if span.source * span.target > 1), 2)
     span, inner = axes[outermost], axes[outermost + 1 :]
@@ -183,7 +187,7 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
     backward = problem.direction is Direction.DGRAD
     source, target = ("y", "x") if backward else ("x", "y")
     if _whole_planes(problem):
-        kernel = spread_planes if backward else mean_planes
+        kernel = planes.spread_planes if backward else planes.mean_planes
         return _planes(problem, kernel, kind, source, target)
     divisor, before = divisor_of(problem), Program(steps=())
     if backward and not divisor:
@@ -198,9 +202,8 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
             kernel = mean_channels_first_backward if backward else mean_channels_first
             chunk = max(_LINES_BYTES // (line * size), 1)
             scratch = (chunk * line + round_up(w.out, kind.lanes)) * size
-    last = _rows(
-        problem, kernel, kind, (source, target), divisor=divisor, line=line, chunk=chunk, scratch=scratch
-    )
+    operands, lines = (source, target), {"line": line, "chunk": chunk, "scratch": scratch}
+    last = _rows(problem, kernel, kind, operands, divisor=divisor, **lines)
     return Program(steps=(*before.steps, *last.steps), buffers=(*before.buffers, *last.buffers))
 
 
@@ -254,17 +257,16 @@ def _whole_planes(problem: PoolProblem) -> bool:
 
 
 def _planes(
-    problem: PoolProblem, kernel: Callable[..., None], kind: Wide, source: str, target: str
+    problem: PoolProblem, kernel: Callable[..., None], kind: Wide, *operands: str
 ) -> Program:
     """One launch whose tasks are whole planes."""
-    planes = problem.N * problem.C
-    divisor = problem.divisor or problem.taps
+    count, divisor = problem.N * problem.C, problem.divisor or problem.taps
     step = Step(
         name="planes",
         kernel=KernelRef(kernel, kind),
-        operands=(source, target),
-        constants=PLANES.pack(count=planes, length=prod(problem.size), divisor=divisor),
-        tasks=planes,
+        operands=operands,
+        constants=PLANES.pack(count=count, length=prod(problem.size), divisor=divisor),
+        tasks=count,
         cost=Cost(flops=problem.flops, bytes=problem.bytes),
     )
     return Program(steps=(step,))

@@ -47,8 +47,8 @@ class PoolProblem:
             raise ValueError(f"{len(self.axes)} spatial axes; wanted 1, 2 or 3")
         if len({axis.windows is None for axis in self.axes}) > 1:
             raise ValueError("some axes are adaptive and some are not; wanted all or none")
-        if self.adaptive and (self.ceil_mode or not self.count_include_pad):
-            raise ValueError("adaptive windows have no padding and no ceil_mode")
+        if self.adaptive and (self.ceil_mode or not self.count_include_pad or self.divisor):
+            raise ValueError("adaptive windows have no padding, no ceil_mode and no divisor")
         for name in "NC":
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")

@@ -115,7 +115,7 @@ def pool_problems(
         x=Operand(dtype=draw(st.sampled_from(dtypes)), order=draw(st.sampled_from(tuple(Order)))),
         ceil_mode=not adaptive and draw(st.booleans()),
         count_include_pad=adaptive or not average or draw(st.booleans()),
-        divisor=draw(st.none() | st.integers(1, 9)) if average else None,
+        divisor=draw(st.none() | st.integers(1, 9)) if average and not adaptive else None,
         indices=not average and direction is Direction.FPROP and draw(st.booleans()),
     )
 

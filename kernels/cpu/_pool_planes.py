@@ -1,0 +1,103 @@
+"""Pooling whose window is the image, channels first: every plane is one run of memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convforge.kernels.cpu._pool_max import larger, lowest
+from convforge.kernels.cpu._vector import (
+    itemsize,
+    lanes,
+    load,
+    load_first,
+    load_scalar,
+    scalar,
+    splat,
+    store_first,
+    store_scalar,
+    zeros,
+)
+from convforge.kernels.cpu._wide import fill, max_lanes, sum_lanes_of_four
+from convforge.kernels.cpu._windows import planes_view
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import kernel
+from convforge.runtime.rawmem import load_word
+
+_POINTERS = Layout("PlanesPointers", "source target indices")
+_pointers = _POINTERS.view
+
+
+@kernel
+def max_planes(kind, constants, pointers, worker, workers):
+    """Forward over whole planes, channels first, without indices; a task is a plane."""
+    g, p = planes_view(constants), _pointers(pointers)
+    size, width = itemsize(kind), lanes(kind)
+    for plane in range(g.count * worker // workers, g.count * (worker + 1) // workers):
+        x = p.source + plane * g.length * size
+        best = scalar(kind, -np.inf)
+        if g.length >= width:
+            largest = lowest(kind)
+            for i in range(0, g.length, width):
+                at = min(i, g.length - width)
+                largest = larger(load(kind, x + at * size), largest)
+            best = max_lanes(kind, largest)
+        else:
+            for i in range(g.length):
+                value = load_scalar(kind, x + i * size)
+                if value > best or value != value:
+                    best = value
+        store_scalar(kind, p.target + plane * size, best)
+
+
+@kernel
+def mean_planes(kind, constants, pointers, worker, workers):
+    """Averages of whole planes, channels first; a task is a plane, and four go together."""
+    g, p = planes_view(constants), _pointers(pointers)
+    size, width, length = itemsize(kind), lanes(kind), g.length
+    divisor, plane_bytes = splat(kind, scalar(kind, g.divisor)), length * itemsize(kind)
+    whole = length - length % width
+    last = g.count * (worker + 1) // workers - 1
+    for plane in range(g.count * worker // workers, last + 1, 4):
+        # Behind the last plane stands the last plane: every sum is the same tree.
+        a = p.source + plane * plane_bytes
+        b = p.source + min(plane + 1, last) * plane_bytes
+        c = p.source + min(plane + 2, last) * plane_bytes
+        d = p.source + min(plane + 3, last) * plane_bytes
+        sum_a, sum_b, sum_c, sum_d = zeros(kind), zeros(kind), zeros(kind), zeros(kind)
+        for i in range(0, whole, width):
+            sum_a = sum_a + load(kind, a + i * size)
+            sum_b = sum_b + load(kind, b + i * size)
+            sum_c = sum_c + load(kind, c + i * size)
+            sum_d = sum_d + load(kind, d + i * size)
+        if whole < length:
+            sum_a = sum_a + load_first(kind, a + whole * size, length - whole)
+            sum_b = sum_b + load_first(kind, b + whole * size, length - whole)
+            sum_c = sum_c + load_first(kind, c + whole * size, length - whole)
+            sum_d = sum_d + load_first(kind, d + whole * size, length - whole)
+        means = sum_lanes_of_four(sum_a, sum_b, sum_c, sum_d) / divisor
+        store_first(p.target + plane * size, means, min(last + 1 - plane, 4))
+
+
+@kernel
+def spread_planes(kind, constants, pointers, worker, workers):
+    """Backward of :func:`mean_planes`."""
+    g, p = planes_view(constants), _pointers(pointers)
+    size = itemsize(kind)
+    divisor = scalar(kind, g.divisor)
+    for plane in range(g.count * worker // workers, g.count * (worker + 1) // workers):
+        share = load_scalar(kind, p.source + plane * size) / divisor
+        fill(kind, p.target + plane * g.length * size, share, g.length)
+
+
+@kernel
+def send_planes(kind, constants, pointers, worker, workers):
+    """Backward of :func:`max_planes`: every plane is zeros and one element."""
+    g, p = planes_view(constants), _pointers(pointers)
+    size, length = itemsize(kind), g.length
+    first, last = g.count * worker // workers, g.count * (worker + 1) // workers
+    fill(kind, p.target + first * length * size, scalar(kind, 0), (last - first) * length)
+    for plane in range(first, last):
+        pixel = load_word(p.indices + plane * 8)
+        if 0 <= pixel < length:
+            value = load_scalar(kind, p.source + plane * size)
+            store_scalar(kind, p.target + (plane * length + pixel) * size, value)
