@@ -113,12 +113,9 @@ def _channels_last(problem: PoolProblem) -> bool:
 
 def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
     register = machine.vector_bytes // problem.x.dtype.itemsize
-    if _whole_planes(problem) and problem.kind is PoolKind.AVG:
+    if _whole_planes(problem):
         return WindowConfig(max(register, 4))  # the sums of four planes go into one vector
-    if _channels_last(problem):
-        run = problem.C
-    else:
-        run = prod(problem.size) if _whole_planes(problem) else spans(problem)[2].target
+    run = problem.C if _channels_last(problem) else spans(problem)[2].target
     # Sums over many pixels read longer runs of each: fewer jumps from page to page.
     counts = (8, 4, 2, 1) if problem.taps >= 16 and _channels_last(problem) else (4, 2, 1)
     fitting = [count for count in counts if count * register <= round_up(run, register)]
