@@ -1,0 +1,181 @@
+"""Fprop and dgrad, channels last: a vector is neighbouring channels, a strip lies along a row."""
+
+from __future__ import annotations
+
+from convforge.contract import Cost, KernelRef, Step
+from convforge.kernels.cpu._block import block_load, block_store, block_transpose
+from convforge.kernels.cpu._depthwise_axes import (
+    AXIS_BYTES,
+    along,
+    axis_view,
+    extents,
+    pack_axis,
+    taps_inside,
+    three_axes,
+)
+from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
+from convforge.kernels.cpu._strip import Strip, strip_pixels, strip_store, strip_zeros
+from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
+from convforge.problem import ConvProblem, Direction
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import device, kernel
+from convforge.runtime.rawmem import store_word
+
+_PACKED_BYTES = 8 << 10
+"""Packed weights of a group of channels: a quarter of a small L1."""
+BAND = 16
+"""Rows of a task: rows of the image are read again from the L1, and threads share the work."""
+
+_ROWS = Layout(
+    "DepthwiseRows",
+    "images channels group band flip taps plain scratch_bytes from_d from_h from_w to_d to_h to_w",
+)
+_rows = _ROWS.view
+_ROWS_BYTES = _ROWS.nbytes
+_POINTERS = Layout("DepthwisePointers", "source weights output bias residual scratch")
+_pointers = _POINTERS.view
+
+
+@device
+def pack_taps(strip, w, target, taps, flip):
+    """Weights of as many channels as lanes, a vector for each tap."""
+    size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
+    for tap in range(0, taps, width):
+        count = min(width, taps - tap)
+        block = block_transpose(strip, block_load(strip, w + tap * size, taps * size, width, count))
+        if flip:
+            block_store(strip, block, target + (taps - 1 - tap) * vector, -vector, count, width)
+        else:
+            block_store(strip, block, target + tap * vector, vector, count, width)
+
+
+@kernel
+def depthwise_rows(strip, constants, pointers, worker, workers):
+    """Sum taps channel by channel; a task is a group of channels of one row of the output.
+
+    Scratch: the packed weights of the group, the sums on their way out, their pixels.
+    """
+    g, p = _rows(constants), _pointers(pointers)
+    s = store_view(constants + _ROWS_BYTES)
+    d_axes = constants + _ROWS_BYTES + STORE_BYTES
+    h_axes = d_axes + axis_view(d_axes).phases * AXIS_BYTES
+    w_axes = h_axes + axis_view(h_axes).phases * AXIS_BYTES
+    h_filter, w_filter = axis_view(h_axes).filter, axis_view(w_axes).filter
+    w_phases = axis_view(w_axes).phases
+    size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
+    pixel, pixels = g.channels * size, strip_pixels(strip)
+    slab = p.scratch + worker * g.scratch_bytes
+    table = slab + (pixels + 1) * vector
+    packed = table + 8 * pixels
+    groups = (g.channels + g.group - 1) // g.group
+    bands = (g.to_h + g.band - 1) // g.band
+    planes = g.images * g.to_d * bands
+    tasks, ready = groups * planes, -1
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        group = task // planes
+        plane = task - group * planes
+        band, plane = plane % bands, plane // bands
+        d, image = plane % g.to_d, plane // g.to_d
+        begin = group * g.group
+        end = min(begin + g.group, g.channels)
+        if group != ready:
+            ready = group
+            for c in range(begin, end, width):
+                at = min(c, g.channels - width)
+                target = packed + (c - begin) * g.taps * size
+                pack_taps(strip, p.weights + at * g.taps * size, target, g.taps, g.flip)
+        d_phases, h_phases = axis_view(d_axes).phases, axis_view(h_axes).phases
+        d_axis = axis_view(d_axes + d % d_phases * AXIS_BYTES)
+        d_low, d_high = taps_inside(d_axis, d // d_phases)
+        d_first = d_axis.first + d // d_phases * d_axis.step + image * g.from_d
+        for c in range(begin, end, width):
+            at = min(c, g.channels - width)
+            source = p.source + at * size
+            output = p.output + at * size
+            filters = packed + (c - begin) * g.taps * size
+            for h in range(band * g.band, min((band + 1) * g.band, g.to_h)):
+                row = plane * g.to_h + h
+                h_axis = axis_view(h_axes + h % h_phases * AXIS_BYTES)
+                h_low, h_high = taps_inside(h_axis, h // h_phases)
+                h_first = h_axis.first + h // h_phases * h_axis.step
+                for phase in range(w_phases):
+                    w_axis = axis_view(w_axes + phase * AXIS_BYTES)
+                    weights = filters + w_axis.tap_first * vector
+                    for i in range(0, w_axis.count, pixels):
+                        count = min(pixels, w_axis.count - i)
+                        sums = strip_zeros(strip)
+                        for kd in range(d_low, d_high):
+                            slab_h = (d_first + kd * d_axis.tap_step) * g.from_h
+                            d_tap = (d_axis.tap_first + kd * d_axis.tap_apart) * h_filter
+                            for kh in range(h_low, h_high):
+                                line = (slab_h + h_first + kh * h_axis.tap_step) * g.from_w
+                                tap = (d_tap + h_axis.tap_first + kh * h_axis.tap_apart) * w_filter
+                                sums = along(
+                                    strip,
+                                    sums,
+                                    w_axis,
+                                    source + line * pixel,
+                                    pixel,
+                                    i,
+                                    count,
+                                    weights + tap * vector,
+                                    w_axis.tap_apart * vector,
+                                    0,
+                                    width,
+                                )
+                        target = row * g.to_w + phase + i * w_phases
+                        step = w_phases * pixel
+                        if g.plain and at == c:
+                            strip_store(strip, sums, output + target * pixel, step, count, width)
+                            continue
+                        # The last vector may overlap the one before it, whose channels are done.
+                        done = c - at
+                        strip_store(strip, sums, slab, vector, pixels, width)
+                        for t in range(count):
+                            store_word(table + 8 * t, target + t * w_phases)
+                        store_rows(
+                            strip,
+                            s,
+                            slab + done * size,
+                            count,
+                            width - done,
+                            table,
+                            output + done * size,
+                            p.bias + c * size,
+                            p.residual + c * size,
+                        )
+
+
+def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> tuple[Step, int]:
+    """Channels last: the launch, and the scratch bytes of a worker."""
+    size = problem.x.dtype.itemsize
+    vector = strip.lanes * size
+    vectors = -(-problem.C // strip.lanes)
+    group = max(1, min(vectors, _PACKED_BYTES // (vector * problem.taps))) * strip.lanes
+    scratch = (strip.pixels + 1) * vector + 8 * strip.pixels + group * problem.taps * size
+    scratch = -(-scratch // 64) * 64
+    shape = extents(problem)
+    band = min(BAND, shape["to_h"])
+    constants = _ROWS.pack(
+        images=problem.N,
+        channels=problem.C,
+        group=group,
+        band=band,
+        flip=problem.direction is Direction.DGRAD,
+        taps=problem.taps,
+        plain=not (problem.post or problem.accumulate),
+        scratch_bytes=scratch,
+        **shape,
+    )
+    constants += pack_store(problem, problem.C * size)
+    constants += b"".join(pack_axis(problem, axis) for axis in three_axes(problem))
+    bands = shape["to_d"] * -(-shape["to_h"] // band)
+    step = Step(
+        name="slide",
+        kernel=KernelRef(depthwise_rows, strip),
+        operands=operands,
+        constants=constants,
+        tasks=-(-problem.C // group) * problem.N * bands,
+        cost=Cost(flops=problem.flops * vectors * strip.lanes // problem.C, bytes=problem.bytes),
+    )
+    return step, scratch

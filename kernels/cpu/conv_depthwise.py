@@ -1,0 +1,133 @@
+"""Depthwise convolution: every channel has its own filters and meets no other.
+
+Computes: fprop, dgrad and wgrad with one input channel a group and any number of outputs for it;
+    one to three axes, any stride and dilation, zero padding.
+Layout: channels last with vectors over channels; channels first with vectors over columns. Both in
+    place; other combinations, and several outputs a channel, go channels first by a transpose.
+Accumulates: in the operands' type, float32 or float64, one sum per output in a fixed order.
+Good at: every depthwise layer of the common networks. Bad at: dilated or strided long filters.
+
+Howard et al. 2017 (arXiv:1704.04861). See docs/algorithms/conv_depthwise.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from convforge.contract import (
+    Buffer,
+    Machine,
+    Program,
+    Rejected,
+    Step,
+    Tolerance,
+    Traits,
+    WeightFormat,
+)
+from convforge.kernels.cpu._depthwise_axes import three_axes
+from convforge.kernels.cpu._depthwise_images import arranged, order_of
+from convforge.kernels.cpu._depthwise_planes import planes_step
+from convforge.kernels.cpu._depthwise_rows import rows_step
+from convforge.kernels.cpu._depthwise_wgrad import wgrad_program
+from convforge.kernels.cpu._planes import to_channels_first, to_channels_last
+from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
+from convforge.kernels.cpu._strip import Strip
+from convforge.problem import ConvProblem, Direction, Order, PostOp, Problem
+
+PIXELS = {"avx512": (14, 7), "avx2": (7,), "neon": (14, 7), "plain": (7,)}
+"""Outputs of a strip: with seven taps they fit the registers, and most maps are a multiple."""
+_CHUNKS = (7, 5, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class DepthwiseConfig:
+    """Elements of a vector; outputs, taps of a chunk and stride of a strip."""
+
+    lanes: int
+    pixels: int
+    taps: int
+    step: int
+
+
+class ConvDepthwise:
+    """The algorithm ``cpu.conv_depthwise``."""
+
+    name = "cpu.conv_depthwise"
+    revision = 1
+    tolerance = Tolerance(growth=4.0, exact=True)
+    traits = Traits(strict_nan=False)
+
+    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
+        """Any float32 or float64 convolution with one input channel a group."""
+        if not isinstance(problem, ConvProblem):
+            return NOT_A_CONVOLUTION
+        if problem.groups != problem.C:
+            return Rejected(f"C={problem.C} in {problem.groups} groups: one channel a group only")
+        return refuse_common(problem) or refuse_pad_modes(problem)
+
+    def configs(
+        self, problem: Problem, machine: Machine, workspace_limit: int
+    ) -> Iterable[DepthwiseConfig]:
+        """The strip that wastes least."""
+        assert isinstance(problem, ConvProblem)
+        config = _default_config(problem, machine)
+        workspace = self.program(problem, config, machine).workspace_bytes(machine.threads)
+        if workspace <= workspace_limit:
+            yield config
+
+    def weight_format(self, problem: Problem, config: DepthwiseConfig) -> WeightFormat | None:
+        """None: the filters are small, and a kernel packs what it needs."""
+        return None
+
+    def program(self, problem: Problem, config: DepthwiseConfig, machine: Machine) -> Program:
+        """One launch, between those that rearrange images where needed."""
+        assert isinstance(problem, ConvProblem)
+        masked = order_of(problem) is Order.CHANNELS_FIRST
+        shape = (config.lanes, config.pixels, config.taps, config.step)
+        strip = Strip(problem.x.dtype.value, *shape, masked)
+        if problem.direction is Direction.WGRAD:
+            return wgrad_program(problem, strip)
+        order = order_of(problem)
+        fprop = problem.direction is Direction.FPROP
+        x = ("x", problem.x, problem.C, problem.size)
+        y = ("y", problem.y, problem.K, problem.out)
+        (source, *source_is), (output, *output_is) = (x, y) if fprop else (y, x)
+        source, before, buffers = arranged(problem, order, source, *source_is)
+        place, into, own = arranged(problem, order, output, *output_is)
+        residual, after = "", tuple[Step, ...]()
+        if PostOp.RESIDUAL in problem.post:
+            residual, steps, more = arranged(problem, order, "residual", *output_is)
+            before, buffers = before + steps, buffers + more
+        if place != output:
+            before += into if problem.accumulate else ()
+            back = to_channels_last if order is Order.CHANNELS_FIRST else to_channels_first
+            operand, *shape = output_is
+            after = (back(place, output, operand.dtype, problem.N, *shape),)
+        bias = "bias" if PostOp.BIAS in problem.post else ""
+        operands = (source, "w", place, bias, residual, "scratch")
+        make = rows_step if order is Order.CHANNELS_LAST else planes_step
+        step, scratch = make(problem, strip, operands)
+        buffers += (*own, Buffer(name="scratch", nbytes=scratch, scope="worker"))
+        return Program(steps=(*before, step, *after), buffers=buffers)
+
+
+def _default_config(problem: ConvProblem, machine: Machine) -> DepthwiseConfig:
+    """A strip along a row over channels, or down a column over columns."""
+    register = machine.vector_bytes // problem.x.dtype.itemsize
+    forward = problem.direction is not Direction.DGRAD
+    _, h, w = three_axes(problem)
+    if order_of(problem) is Order.CHANNELS_LAST:
+        axis, run = w, problem.C
+        lanes = next(n for n in (register >> i for i in range(8)) if n <= run)
+    else:
+        axis, run = h, w.out if forward else w.size
+        lanes = register if 2 * run > register else register // 2
+    taps = next((n for n in _CHUNKS if n <= axis.filter), _CHUNKS[-1])
+    out = axis.out if forward else axis.size
+    pixels = min(PIXELS[machine.isa], key=lambda n: -(-out // n) * (n + 1))
+    step = 2 if forward and axis.stride == 2 and axis.dilation == 1 else 1
+    return DepthwiseConfig(lanes, pixels, taps, step)
+
+
+ALGORITHMS = (ConvDepthwise(),)
