@@ -12,11 +12,12 @@ from dataclasses import replace
 from math import gcd
 
 from convforge.kernels.cpu._slide import collect, slide, touch
-from convforge.kernels.cpu._strip import strip_load, strip_pixels, strip_step, strip_taps
+from convforge.kernels.cpu._strip import Strip, strip_load, strip_pixels, strip_step, strip_taps
+from convforge.kernels.cpu._sweep import inlined
 from convforge.kernels.cpu._vector import fma, load, store
 from convforge.problem import Axis, ConvProblem, Direction
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import cached, device
+from convforge.runtime.jit import device
 
 _AXIS = Layout(
     "DepthwiseAxis",
@@ -25,8 +26,6 @@ _AXIS = Layout(
 axis_view = _AXIS.view
 AXIS_BYTES = _AXIS.nbytes
 _ABSENT = Axis(size=1, filter=1)
-_inlined = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
-"""A call would pass the sums through memory."""
 
 
 def three_axes(problem: ConvProblem) -> tuple[Axis, ...]:
@@ -102,6 +101,20 @@ def pack_stuffed(problem: ConvProblem, axis: Axis) -> bytes:
     return _pack_phase(replace(axis, stride=1), out, 0)
 
 
+def sweeps(problem: ConvProblem, strip: Strip, axis: int) -> bool:
+    """Whether :mod:`convforge.kernels.cpu._sweep` runs the problem along this axis.
+
+    A 3x3 filter whose first output reaches no further than two elements before the image.
+    """
+    d, h, w = three_axes(problem)
+    along = (d, h, w)[axis]
+    forward = problem.direction is not Direction.DGRAD
+    before = along.pad_lo if forward else along.extent - 1 - along.pad_lo
+    stride = along.stride == strip.step if forward else h.stride * w.stride == 1
+    alone = d.padded == d.size and d.filter == d.stride == 1
+    return alone and h.filter == w.filter == 3 and along.dilation == 1 and stride and before <= 2
+
+
 @device
 def ceil_div(a, b):
     """``a / b`` rounded up, b positive, without a division where b is as strides mostly are."""
@@ -120,7 +133,7 @@ def taps_inside(axis, i):
     return low, min(ceil_div(axis.size - base, axis.tap_step), axis.taps)
 
 
-@_inlined
+@inlined
 def along(strip, sums, axis, x, x_step, begin, count, w, w_step, first, last):
     """Add all taps of an axis to a strip of ``count`` outputs from ``begin`` on.
 
@@ -149,7 +162,7 @@ def along(strip, sums, axis, x, x_step, begin, count, w, w_step, first, last):
     return sums
 
 
-@_inlined
+@inlined
 def collect_along(strip, axis, x, x_step, dy, dy_step, begin, count, sums, sums_step, first, last):
     """Add what ``count`` elements of dy from ``begin`` on give to the sums of all taps, in memory.
 

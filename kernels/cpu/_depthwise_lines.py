@@ -13,6 +13,7 @@ from convforge.kernels.cpu._depthwise_axes import three_axes
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
+    load,
     load_first,
     load_scalar,
     store,
@@ -20,6 +21,7 @@ from convforge.kernels.cpu._vector import (
     vector_bytes,
     zeros,
 )
+from convforge.kernels.cpu._wide import load_run
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
@@ -67,7 +69,7 @@ def pack_lines(problem: ConvProblem, lanes: int, pixels: int) -> tuple[bytes, in
     span = across.extent - 1
     first = -across.pad_lo if forward else across.pad_lo - span
     source, target = (across.size, across.out) if forward else (across.out, across.size)
-    margin = max(0, -(first // apart))
+    margin = _round_up(max(0, -(first // apart)), lanes)
     # Whole vectors are read for the last columns, and written behind the last elements.
     reach = (first + span) // apart + _round_up(target, lanes)
     written = _round_up(-(-source // apart), lanes) * spread
@@ -89,14 +91,17 @@ def fill_lines(kind, c, target, source, length):
     target += c.margin * size
     if c.apart == 2:
         for i in range(0, length, 2 * width):
-            a = load_first(kind, source + i * size, length - i)
-            b = load_first(kind, source + i * size + vector, length - i - width)
+            at, left = source + i * size, length - i
+            if left >= 2 * width:
+                a, b = load(kind, at), load(kind, at + vector)
+            else:
+                a, b = load_first(kind, at, left), load_first(kind, at + vector, left - width)
             place = target + (i >> 1) * size
             store(place, _even(a, b))
             store(place + c.pitch * size, _odd(a, b))
     elif c.spread == 2:
         for i in range(0, length, width):
-            a = load_first(kind, source + i * size, length - i)
+            a = load_run(kind, source + i * size, length - i)
             place = target + 2 * i * size
             store(place, _low(a, zeros(kind)))
             store(place + vector, _high(a, zeros(kind)))

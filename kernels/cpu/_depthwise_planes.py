@@ -15,12 +15,20 @@ from convforge.kernels.cpu._depthwise_axes import (
     pack_axis,
     pack_stuffed,
     phases,
+    sweeps,
     taps_inside,
     three_axes,
 )
 from convforge.kernels.cpu._depthwise_lines import LINES_BYTES, fill_lines, lines_view, pack_lines
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
-from convforge.kernels.cpu._strip import Strip, strip_pixels, strip_store, strip_zeros
+from convforge.kernels.cpu._strip import (
+    Strip,
+    strip_pixels,
+    strip_step,
+    strip_store,
+    strip_zeros,
+)
+from convforge.kernels.cpu._sweep import inlined, sweep, sweep_apart
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -34,9 +42,12 @@ from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
 from convforge.runtime.rawmem import clear_bytes, store_word
 
+_SWEEP = 64
+"""Rows of a task where a filter is swept over them: most maps are one."""
+
 _PLANES = Layout(
     "DepthwisePlanes",
-    "images channels inputs fan_in fan_out tiles flip taps plain scratch_bytes "
+    "images channels inputs fan_in fan_out tile tiles sweeps flip taps plain scratch_bytes "
     "from_d from_h from_w to_d to_h to_w",
 )
 _planes = _PLANES.view
@@ -52,6 +63,26 @@ def splat_taps(strip, w, target, taps, flip):
         value = splat(strip, load_scalar(strip, w + tap * itemsize(strip)))
         place = taps - 1 - tap if flip else tap
         store(target + place * vector_bytes(strip), value)
+
+
+@inlined
+def _places(strip, g, c, w_axis, source, lines, h_low, q):
+    """Addresses of row 0 where the three taps of a row read for column q, and their edges."""
+    size, width = itemsize(strip), lanes(strip)
+    first = w_axis.first + q
+    second, third = first + w_axis.tap_step, first + 2 * w_axis.tap_step
+    if c.rows:
+        source = lines + (c.margin * size - h_low * c.row_bytes)
+        a, b = w_axis.first, w_axis.first + w_axis.tap_step
+        e = b + w_axis.tap_step
+        first = a % c.apart * c.pitch + a // c.apart + q
+        second = b % c.apart * c.pitch + b // c.apart + q
+        third = e % c.apart * c.pitch + e // c.apart + q
+        edges = (0, width, 0, width, 0, width)
+    else:
+        last = w_axis.size
+        edges = (-first, last - first, -second, last - second, -third, last - third)
+    return (source + first * size, source + second * size, source + third * size), edges
 
 
 @kernel
@@ -85,8 +116,8 @@ def depthwise_planes(strip, constants, pointers, worker, workers):
         d, h_phase = rest // h_phases, rest % h_phases
         image, k = plane // g.channels, plane % g.channels
         h_axis = axis_view(h_axes + h_phase * AXIS_BYTES)
-        i = tile * pixels
-        count = min(pixels, h_axis.count - i)
+        i = tile * g.tile
+        count = min(g.tile, h_axis.count - i)
         if count <= 0:
             continue
         if plane != ready:
@@ -106,6 +137,61 @@ def depthwise_planes(strip, constants, pointers, worker, workers):
         row = (plane * g.to_d + d) * g.to_h + h_phase + i * h_phases
         source_rows = (image * g.inputs + k * g.fan_in // g.fan_out) * g.from_d
         again = g.fan_in * (d_high - d_low) > 1
+        if g.sweeps:
+            depth = source_rows + d_first
+            plane_source = p.source + depth * g.from_h * g.from_w * size
+            if c.rows:
+                for h in range(h_low, h_high):
+                    line = lines + (h - h_low) * c.row_bytes
+                    fill_lines(strip, c, line, plane_source + h * g.from_w * size, g.from_w)
+            for q in range(0, g.to_w, width):
+                x, edges = _places(strip, g, c, w_axis, plane_source, lines, h_low, q)
+                step = c.row_bytes if c.rows else g.from_w * size
+                at = h_axis.first + i * h_axis.step
+                steps = (step, step, step)
+                x = (x[0] + at * step, x[1] + at * step, x[2] + at * step)
+                left = min(width, g.to_w - q)
+                y, y_step = slab, vector
+                if g.plain:
+                    y, y_step = p.output + (row * g.to_w + q) * size, g.to_w * size
+                if strip_step(strip) == 1:
+                    sweep(
+                        strip,
+                        weights,
+                        vector,
+                        3 * vector,
+                        x,
+                        steps,
+                        edges,
+                        at,
+                        h_axis.size,
+                        y,
+                        y_step,
+                        count,
+                        left,
+                    )
+                else:
+                    sweep_apart(
+                        strip,
+                        weights,
+                        vector,
+                        3 * vector,
+                        x,
+                        steps,
+                        edges,
+                        at,
+                        h_axis.size,
+                        y,
+                        y_step,
+                        count,
+                        left,
+                    )
+                if not g.plain:
+                    for t in range(count):
+                        store_word(table + 8 * t, row + t)
+                    output, residual = p.output + q * size, p.residual + q * size
+                    store_rows(strip, s, slab, count, left, table, output, bias, residual)
+            continue
         for q in range(0, g.to_w, width):
             sums = strip_zeros(strip)
             for j in range(g.fan_in):
@@ -173,17 +259,22 @@ def planes_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -
     scratch += fan_in * problem.taps * vector + line_bytes
     scratch = -(-scratch // 64) * 64
     longest = -(-shape["to_h"] // phases(problem, h))
-    tiles = -(-longest // strip.pixels)
+    swept = fan_in == 1 and sweeps(problem, strip, 1)
+    plain = not (problem.post or problem.accumulate)
+    tile = _SWEEP if swept and plain and not line_bytes else strip.pixels
+    tiles = -(-longest // tile)
     constants = _PLANES.pack(
         images=problem.N,
         channels=outputs,
         inputs=inputs,
         fan_in=fan_in,
         fan_out=fan_out,
+        tile=tile,
         tiles=tiles,
+        sweeps=swept,
         flip=not fprop,
         taps=problem.taps,
-        plain=not (problem.post or problem.accumulate),
+        plain=plain,
         scratch_bytes=scratch,
         **shape,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from convforge.contract import Cost, KernelRef, Step
 from convforge.kernels.cpu._block import block_load, block_store, block_transpose
 from convforge.kernels.cpu._depthwise_axes import (
@@ -10,16 +12,24 @@ from convforge.kernels.cpu._depthwise_axes import (
     axis_view,
     extents,
     pack_axis,
+    sweeps,
     taps_inside,
     three_axes,
 )
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
-from convforge.kernels.cpu._strip import Strip, strip_pixels, strip_store, strip_zeros
+from convforge.kernels.cpu._strip import (
+    Strip,
+    strip_pixels,
+    strip_step,
+    strip_store,
+    strip_zeros,
+)
+from convforge.kernels.cpu._sweep import inlined, sweep, sweep_apart
 from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
-from convforge.runtime.rawmem import store_word
+from convforge.runtime.rawmem import clear_bytes, store_word
 
 _PACKED_BYTES = 8 << 10
 """Packed weights of a group of channels: a quarter of a small L1."""
@@ -28,7 +38,8 @@ BAND = 16
 
 _ROWS = Layout(
     "DepthwiseRows",
-    "images channels group band flip taps plain scratch_bytes from_d from_h from_w to_d to_h to_w",
+    "images channels group band sweeps flip taps plain scratch_bytes "
+    "from_d from_h from_w to_d to_h to_w",
 )
 _rows = _ROWS.view
 _ROWS_BYTES = _ROWS.nbytes
@@ -49,32 +60,107 @@ def pack_taps(strip, w, target, taps, flip):
             block_store(strip, block, target + tap * vector, vector, count, width)
 
 
+class _Channels(NamedTuple):
+    """A vector of channels: where its source, output and weights begin, and its scratch memory.
+
+    Attributes:
+        done: Lanes that the vector before has in common with this, the last one, and has written.
+        slab: Where sums wait that are not stored as they are. table: For the pixels they go to.
+        nothing: A vector of zeros.
+    """
+
+    source: int
+    output: int
+    weights: int
+    bias: int
+    residual: int
+    done: int
+    slab: int
+    table: int
+    nothing: int
+
+
+@device
+def _finish(strip, s, v, target, apart, count):
+    """Write the sums in the slab to the pixels from ``target`` on, through the post ops."""
+    for t in range(count):
+        store_word(v.table + 8 * t, target + t * apart)
+    done = v.done * itemsize(strip)
+    width = lanes(strip) - v.done
+    place, output = v.slab + done, v.output + done
+    store_rows(strip, s, place, count, width, v.table, output, v.bias + done, v.residual + done)
+
+
+@inlined
+def _sweep_row(strip, g, s, v, h_axis, w_axis, plane, row, h):
+    """A row of the output where the filter is 3x3."""
+    size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
+    edges = (0, width, 0, width, 0, width)
+    pixel = g.channels * size
+    top, middle, bottom = v.nothing, v.nothing, v.nothing
+    top_step, middle_step, bottom_step = 0, 0, 0
+    first = h_axis.first + h * h_axis.step
+    line = v.source + (plane * g.from_h * g.from_w + w_axis.first) * pixel
+    line_bytes = g.from_w * pixel
+    if 0 <= first < g.from_h:
+        top, top_step = line + first * line_bytes, pixel
+    first += h_axis.tap_step
+    if 0 <= first < g.from_h:
+        middle, middle_step = line + first * line_bytes, pixel
+    first += h_axis.tap_step
+    if 0 <= first < g.from_h:
+        bottom, bottom_step = line + first * line_bytes, pixel
+    steps = (top_step, middle_step, bottom_step)
+    direct = g.plain != 0 and v.done == 0
+    most = g.to_w if direct else strip_pixels(strip)
+    for i in range(0, g.to_w, most):
+        count = min(most, g.to_w - i)
+        moved = i * w_axis.step
+        x = (top + moved * top_step, middle + moved * middle_step, bottom + moved * bottom_step)
+        at = w_axis.first + moved
+        target = row * g.to_w + i
+        y, y_step = v.slab, vector
+        if direct:
+            y, y_step = v.output + target * pixel, pixel
+        w, across, extent = v.weights, 3 * vector, g.from_w
+        if strip_step(strip) == 1:
+            sweep(strip, w, across, vector, x, steps, edges, at, extent, y, y_step, count, width)
+        else:
+            sweep_apart(
+                strip, w, across, vector, x, steps, edges, at, extent, y, y_step, count, width
+            )
+        if not direct:
+            _finish(strip, s, v, target, 1, count)
+
+
 @kernel
 def depthwise_rows(strip, constants, pointers, worker, workers):
-    """Sum taps channel by channel; a task is a group of channels of one row of the output.
+    """Sum taps channel by channel; a task is a group of channels of a band of rows.
 
-    Scratch: the packed weights of the group, the sums on their way out, their pixels.
+    Scratch: zeros, the sums on their way out, their pixels, the packed weights of the group.
     """
     g, p = _rows(constants), _pointers(pointers)
     s = store_view(constants + _ROWS_BYTES)
     d_axes = constants + _ROWS_BYTES + STORE_BYTES
-    h_axes = d_axes + axis_view(d_axes).phases * AXIS_BYTES
-    w_axes = h_axes + axis_view(h_axes).phases * AXIS_BYTES
-    h_filter, w_filter = axis_view(h_axes).filter, axis_view(w_axes).filter
-    w_phases = axis_view(w_axes).phases
+    d_phases = axis_view(d_axes).phases
+    h_axes = d_axes + d_phases * AXIS_BYTES
+    h_phases, h_filter = axis_view(h_axes).phases, axis_view(h_axes).filter
+    w_axes = h_axes + h_phases * AXIS_BYTES
+    w_phases, w_filter = axis_view(w_axes).phases, axis_view(w_axes).filter
     size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
     pixel, pixels = g.channels * size, strip_pixels(strip)
-    slab = p.scratch + worker * g.scratch_bytes
+    nothing = p.scratch + worker * g.scratch_bytes
+    slab = nothing + vector
     table = slab + (pixels + 1) * vector
     packed = table + 8 * pixels
+    clear_bytes(nothing, vector)
     groups = (g.channels + g.group - 1) // g.group
     bands = (g.to_h + g.band - 1) // g.band
     planes = g.images * g.to_d * bands
     tasks, ready = groups * planes, -1
     for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-        group = task // planes
-        plane = task - group * planes
-        band, plane = plane % bands, plane // bands
+        group, rest = task // planes, task % planes
+        band, plane = rest % bands, rest // bands
         d, image = plane % g.to_d, plane // g.to_d
         begin = group * g.group
         end = min(begin + g.group, g.channels)
@@ -84,66 +170,56 @@ def depthwise_rows(strip, constants, pointers, worker, workers):
                 at = min(c, g.channels - width)
                 target = packed + (c - begin) * g.taps * size
                 pack_taps(strip, p.weights + at * g.taps * size, target, g.taps, g.flip)
-        d_phases, h_phases = axis_view(d_axes).phases, axis_view(h_axes).phases
         d_axis = axis_view(d_axes + d % d_phases * AXIS_BYTES)
         d_low, d_high = taps_inside(d_axis, d // d_phases)
         d_first = d_axis.first + d // d_phases * d_axis.step + image * g.from_d
         for c in range(begin, end, width):
             at = min(c, g.channels - width)
-            source = p.source + at * size
-            output = p.output + at * size
-            filters = packed + (c - begin) * g.taps * size
+            weights = packed + (c - begin) * g.taps * size
+            v = _Channels(
+                source=p.source + at * size,
+                output=p.output + at * size,
+                weights=weights,
+                bias=p.bias + at * size,
+                residual=p.residual + at * size,
+                done=c - at,
+                slab=slab,
+                table=table,
+                nothing=nothing,
+            )
             for h in range(band * g.band, min((band + 1) * g.band, g.to_h)):
                 row = plane * g.to_h + h
+                if g.sweeps:
+                    axes = axis_view(h_axes), axis_view(w_axes)
+                    _sweep_row(strip, g, s, v, *axes, d_first, row, h)
+                    continue
                 h_axis = axis_view(h_axes + h % h_phases * AXIS_BYTES)
                 h_low, h_high = taps_inside(h_axis, h // h_phases)
                 h_first = h_axis.first + h // h_phases * h_axis.step
                 for phase in range(w_phases):
                     w_axis = axis_view(w_axes + phase * AXIS_BYTES)
-                    weights = filters + w_axis.tap_first * vector
+                    w_step = w_axis.tap_apart * vector
                     for i in range(0, w_axis.count, pixels):
                         count = min(pixels, w_axis.count - i)
                         sums = strip_zeros(strip)
                         for kd in range(d_low, d_high):
-                            slab_h = (d_first + kd * d_axis.tap_step) * g.from_h
+                            depth = (d_first + kd * d_axis.tap_step) * g.from_h
                             d_tap = (d_axis.tap_first + kd * d_axis.tap_apart) * h_filter
                             for kh in range(h_low, h_high):
-                                line = (slab_h + h_first + kh * h_axis.tap_step) * g.from_w
+                                line = (depth + h_first + kh * h_axis.tap_step) * g.from_w
                                 tap = (d_tap + h_axis.tap_first + kh * h_axis.tap_apart) * w_filter
+                                x = v.source + line * pixel
+                                w = v.weights + (tap + w_axis.tap_first) * vector
                                 sums = along(
-                                    strip,
-                                    sums,
-                                    w_axis,
-                                    source + line * pixel,
-                                    pixel,
-                                    i,
-                                    count,
-                                    weights + tap * vector,
-                                    w_axis.tap_apart * vector,
-                                    0,
-                                    width,
+                                    strip, sums, w_axis, x, pixel, i, count, w, w_step, 0, width
                                 )
                         target = row * g.to_w + phase + i * w_phases
-                        step = w_phases * pixel
-                        if g.plain and at == c:
-                            strip_store(strip, sums, output + target * pixel, step, count, width)
-                            continue
-                        # The last vector may overlap the one before it, whose channels are done.
-                        done = c - at
-                        strip_store(strip, sums, slab, vector, pixels, width)
-                        for t in range(count):
-                            store_word(table + 8 * t, target + t * w_phases)
-                        store_rows(
-                            strip,
-                            s,
-                            slab + done * size,
-                            count,
-                            width - done,
-                            table,
-                            output + done * size,
-                            p.bias + c * size,
-                            p.residual + c * size,
-                        )
+                        if g.plain and v.done == 0:
+                            step, place = w_phases * pixel, v.output + target * pixel
+                            strip_store(strip, sums, place, step, count, width)
+                        else:
+                            strip_store(strip, sums, slab, vector, pixels, width)
+                            _finish(strip, s, v, target, w_phases, count)
 
 
 def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> tuple[Step, int]:
@@ -152,7 +228,7 @@ def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> 
     vector = strip.lanes * size
     vectors = -(-problem.C // strip.lanes)
     group = max(1, min(vectors, _PACKED_BYTES // (vector * problem.taps))) * strip.lanes
-    scratch = (strip.pixels + 1) * vector + 8 * strip.pixels + group * problem.taps * size
+    scratch = (strip.pixels + 2) * vector + 8 * strip.pixels + group * problem.taps * size
     scratch = -(-scratch // 64) * 64
     shape = extents(problem)
     band = min(BAND, shape["to_h"])
@@ -161,6 +237,7 @@ def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> 
         channels=problem.C,
         group=group,
         band=band,
+        sweeps=sweeps(problem, strip, 2),
         flip=problem.direction is Direction.DGRAD,
         taps=problem.taps,
         plain=not (problem.post or problem.accumulate),

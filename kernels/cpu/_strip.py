@@ -160,3 +160,20 @@ def strip_load(context, strip, address, first, last):
         return loader(builder, strip, args[2:])(args[1])
 
     return strip.vector(strip, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def strip_put(context, strip, address, value, count):
+    """One vector to memory; of a masked strip, the first ``count`` lanes."""
+
+    def codegen(context, builder, signature, args):
+        _, address, value, count = args
+        size = strip.vector.itemsize
+        if strip.masked:
+            mask = _lanes_between(builder, constant(0), count, strip.lanes)
+            masked_store(builder, value, address, mask, size)
+        else:
+            store_vector(builder, value, address, size)
+        return context.get_dummy_value()
+
+    return types.void(strip, types.int64, strip.vector, types.int64), codegen
