@@ -35,7 +35,7 @@ def three_axes(problem: ConvProblem) -> tuple[Axis, ...]:
 
 def extents(problem: ConvProblem) -> dict[str, int]:
     """Fields for the extents of what is read and of what is written."""
-    fields = {}
+    fields: dict[str, int] = {}
     forward = problem.direction is not Direction.DGRAD
     for name, axis in zip("dhw", three_axes(problem), strict=True):
         source, target = (axis.size, axis.out) if forward else (axis.out, axis.size)

@@ -32,7 +32,13 @@ from convforge.runtime.jit import device, kernel
 from convforge.runtime.rawmem import clear_bytes, store_word
 
 _PACKED_BYTES = 8 << 10
-"""Packed weights of a group of channels: a quarter of a small L1."""
+"""Packed weights of a group of channels for each image, up to ``_MOST_IMAGES``.
+
+Wide groups read whole pixels, which memory and its prefetch want; a single image is rather split.
+"""
+_MOST_IMAGES = 8
+_SHORT_BAND = 4
+"""With many images, so that the rows of a group of channels stay in the L2."""
 BAND = 16
 """Rows of a task: rows of the image are read again from the L1, and threads share the work."""
 
@@ -227,11 +233,12 @@ def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> 
     size = problem.x.dtype.itemsize
     vector = strip.lanes * size
     vectors = -(-problem.C // strip.lanes)
-    group = max(1, min(vectors, _PACKED_BYTES // (vector * problem.taps))) * strip.lanes
+    packed = _PACKED_BYTES * min(problem.N, _MOST_IMAGES)
+    group = max(1, min(vectors, packed // (vector * problem.taps))) * strip.lanes
     scratch = (strip.pixels + 2) * vector + 8 * strip.pixels + group * problem.taps * size
     scratch = -(-scratch // 64) * 64
     shape = extents(problem)
-    band = min(BAND, shape["to_h"])
+    band = min(BAND if problem.N == 1 else _SHORT_BAND, shape["to_h"])
     constants = _ROWS.pack(
         images=problem.N,
         channels=problem.C,

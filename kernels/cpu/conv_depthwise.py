@@ -84,15 +84,16 @@ class ConvDepthwise:
         """One launch, between those that rearrange images where needed."""
         assert isinstance(problem, ConvProblem)
         masked = order_of(problem) is Order.CHANNELS_FIRST
-        shape = (config.lanes, config.pixels, config.taps, config.step)
-        strip = Strip(problem.x.dtype.value, *shape, masked)
+        dtype = problem.x.dtype.value
+        strip = Strip(dtype, config.lanes, config.pixels, config.taps, config.step, masked)
         if problem.direction is Direction.WGRAD:
             return wgrad_program(problem, strip)
         order = order_of(problem)
         fprop = problem.direction is Direction.FPROP
-        x = ("x", problem.x, problem.C, problem.size)
-        y = ("y", problem.y, problem.K, problem.out)
-        (source, *source_is), (output, *output_is) = (x, y) if fprop else (y, x)
+        source, output = ("x", "y") if fprop else ("y", "x")
+        x = (problem.x, problem.C, problem.size)
+        y = (problem.y, problem.K, problem.out)
+        source_is, output_is = (x, y) if fprop else (y, x)
         source, before, buffers = arranged(problem, order, source, *source_is)
         place, into, own = arranged(problem, order, output, *output_is)
         residual, after = "", tuple[Step, ...]()
@@ -102,8 +103,8 @@ class ConvDepthwise:
         if place != output:
             before += into if problem.accumulate else ()
             back = to_channels_last if order is Order.CHANNELS_FIRST else to_channels_first
-            operand, *shape = output_is
-            after = (back(place, output, operand.dtype, problem.N, *shape),)
+            operand, channels, spatial = output_is
+            after = (back(place, output, operand.dtype, problem.N, channels, spatial),)
         bias = "bias" if PostOp.BIAS in problem.post else ""
         operands = (source, "w", place, bias, residual, "scratch")
         make = rows_step if order is Order.CHANNELS_LAST else planes_step
