@@ -13,11 +13,10 @@ from math import gcd
 
 from convforge.kernels.cpu._slide import collect, slide, touch
 from convforge.kernels.cpu._strip import Strip, strip_load, strip_pixels, strip_step, strip_taps
-from convforge.kernels.cpu._sweep import inlined
 from convforge.kernels.cpu._vector import fma, load, store
 from convforge.problem import Axis, ConvProblem, Direction
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import device
+from convforge.runtime.jit import device, inlined
 
 _AXIS = Layout(
     "DepthwiseAxis",

@@ -24,11 +24,11 @@ from convforge.kernels.cpu._strip import (
     strip_store,
     strip_zeros,
 )
-from convforge.kernels.cpu._sweep import inlined, sweep, sweep_apart
+from convforge.kernels.cpu._sweep import sweep, sweep_apart
 from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import device, kernel
+from convforge.runtime.jit import device, inlined, kernel
 from convforge.runtime.rawmem import clear_bytes, store_word
 
 _PACKED_BYTES = 8 << 10

@@ -21,7 +21,7 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.problem import Axis, DType, Order
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import inlined, kernel
+from convforge.runtime.jit import embedded, kernel
 from convforge.runtime.rawmem import clear_bytes, copy_bytes
 
 STRIP = 64
@@ -108,7 +108,7 @@ def transpose_matrices(kind, constants, pointers, worker, workers):
                 _transpose_block(kind, m, source, target, i, j)
 
 
-@inlined
+@embedded
 def _interleave(kind, m, source, target, left, right):
     """Columns of a matrix with so few rows that a block of vectors would be mostly empty."""
     size = itemsize(kind)
@@ -119,7 +119,7 @@ def _interleave(kind, m, source, target, left, right):
             store_scalar(kind, target + (j * m.rows + i) * size, value)
 
 
-@inlined
+@embedded
 def _transpose_block(kind, m, source, target, i, j):
     """The block at row i and column j of one matrix."""
     size = itemsize(kind)

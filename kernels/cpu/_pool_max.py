@@ -27,7 +27,7 @@ from convforge.kernels.cpu._vector import (
     where_less,
     where_unordered,
 )
-from convforge.kernels.cpu._wide import fill, inlined, load_every, load_run, store_run
+from convforge.kernels.cpu._wide import fill, load_every, load_run, store_run
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
     POOL_BYTES,
@@ -38,7 +38,7 @@ from convforge.kernels.cpu._windows import (
     pool_view,
 )
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import inlined, kernel
 from convforge.runtime.rawmem import load_word
 
 _POINTERS = Layout("MaxPointers", "x y indices scratch")

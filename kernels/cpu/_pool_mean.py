@@ -21,7 +21,6 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.kernels.cpu._wide import (
     fill,
-    inlined,
     load_every,
     load_run,
     store_run,
@@ -37,7 +36,7 @@ from convforge.kernels.cpu._windows import (
     pool_view,
 )
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import inlined, kernel
 
 _POINTERS = Layout("MeanPointers", "source target scratch")
 _pointers = _POINTERS.view

@@ -15,7 +15,6 @@ from convforge.kernels.cpu._pool_max import argmax_rows, max_rows
 from convforge.kernels.cpu._pool_mean import rows_divisor, sum_rows
 from convforge.kernels.cpu._rows_met import rows_met
 from convforge.kernels.cpu._vector import itemsize, load_scalar, scalar, store_scalar
-from convforge.kernels.cpu._wide import inlined
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
     POOL_BYTES,
@@ -24,7 +23,7 @@ from convforge.kernels.cpu._windows import (
     pool_view,
 )
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import kernel
+from convforge.runtime.jit import inlined, kernel
 from convforge.runtime.rawmem import load_word, store_word
 
 _MEAN = Layout("MeanSharesPointers", "source target scratch")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from convforge.kernels.cpu._vector import itemsize
-from convforge.kernels.cpu._wide import inlined
 from convforge.kernels.cpu._windows import AXIS_BYTES, axis_view, meets
+from convforge.runtime.jit import inlined
 
 
 class Rows(NamedTuple):

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from convforge.kernels.cpu._strip import strip_load, strip_put
 from convforge.kernels.cpu._vector import fma, load, zeros
-from convforge.runtime.jit import cached
-
-inlined = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
-"""Decorator of device functions that pass vectors: a call would take these through memory."""
+from convforge.runtime.jit import inlined
 
 
 @inlined

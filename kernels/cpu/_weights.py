@@ -30,7 +30,7 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.problem import ConvProblem, Direction, Order
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import device, inlined, kernel
+from convforge.runtime.jit import device, embedded, kernel
 from convforge.runtime.rawmem import prefetch
 
 PANELS = Layout(
@@ -171,7 +171,7 @@ def pack_panels(kind, constants, pointers, worker, workers):
             _pack_runs(kind, g, runs, rows, count, length, period, spread, stage)
 
 
-@inlined
+@embedded
 def _copy_adjacent(kind, g, source, target, count):
     """Outputs are adjacent in memory: a panel row is a copy."""
     panel_row = g.width * itemsize(kind)
@@ -184,7 +184,7 @@ def _copy_adjacent(kind, g, source, target, count):
                 store(place + at, load_first(kind, row + at, count - j))
 
 
-@inlined
+@embedded
 def _pack_runs(kind, g, source, target, count, length, period, spread, stage):
     """Transpose runs of ``length`` adjacent elements, one run an output, into panel rows.
 
@@ -208,7 +208,7 @@ def _pack_runs(kind, g, source, target, count, length, period, spread, stage):
         begin = end
 
 
-@inlined
+@embedded
 def transpose_runs(kind, g, runs, target, outputs, begin, end):
     """Elements ``begin`` to ``end`` of some runs become rows."""
     panel_row = g.width * itemsize(kind)
@@ -231,7 +231,7 @@ def transpose_runs(kind, g, runs, target, outputs, begin, end):
         m += taken
 
 
-@inlined
+@embedded
 def _spread_rows(kind, g, stage, target, begin, end, period, spread):
     """Staged rows to their places, those of a tap together."""
     panel_row = g.width * itemsize(kind)

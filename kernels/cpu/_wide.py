@@ -23,12 +23,9 @@ from convforge.kernels.cpu._vector import (
     store,
     store_first,
 )
-from convforge.runtime.jit import cached
+from convforge.runtime.jit import inlined
 
 _LANE = ir.IntType(32)
-
-inlined = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
-"""Decorator of what an inner loop calls: a call would pass vectors and tuples through memory."""
 
 
 class WideType(KindType):
@@ -189,6 +186,18 @@ def sum_lanes_of_four(context, a, b, c, d):
         return sums
 
     return a(a, a, a, a), codegen
+
+
+@intrinsic
+def sum_lanes(context, kind, x):
+    """Sum of the lanes of a vector, as a tree."""
+
+    def codegen(context, builder, signature, args):
+        element = kind.vector.llvm.element
+        start = ir.Constant(element, -0.0)
+        return _reduce(builder, "fadd", args[1], element, start, fastmath=("reassoc",))
+
+    return kind.scalar(kind, kind.vector), codegen
 
 
 @intrinsic

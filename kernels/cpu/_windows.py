@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
-from convforge.kernels.cpu._wide import inlined
 from convforge.problem import Axis, Direction, PoolProblem
 from convforge.runtime.args import Layout
+from convforge.runtime.jit import inlined
 
 # An adaptive axis has the stride 0.
 _AXIS = Layout("PoolAxis", "size out taps stride dilation pad step before after")

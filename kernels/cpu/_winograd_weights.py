@@ -29,7 +29,7 @@ from convforge.kernels.cpu._winograd_transform import (
 )
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import inlined, kernel
+from convforge.runtime.jit import embedded, kernel
 
 _PANELS_BYTES = PANELS.nbytes
 _PLACES = Layout("WinogradWeights", "chunk plane_bytes backwards scratch_bytes")
@@ -106,7 +106,7 @@ def transform_filters(kind, constants, pointers, worker, workers):
                 )
 
 
-@inlined
+@embedded
 def _taps_of(kind, g, source, target, count, inputs):
     """Taps of a few inputs of ``count`` outputs as rows; bytes between taps, between inputs."""
     row, size = g.width * itemsize(kind), itemsize(kind)

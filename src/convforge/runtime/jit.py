@@ -104,7 +104,9 @@ kernel = cached(no_cpython_wrapper=True)
 """Decorator of kernels, which are called by address."""
 device = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Decorator of the functions that kernels call."""
-inlined = cached(inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inlined = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+"""The same for what an inner loop calls: a call would pass vectors and tuples through memory."""
+embedded = cached(inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """The same for those with a single caller: compiled as a part of it alone, in less time."""
 
 
