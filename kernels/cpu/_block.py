@@ -82,8 +82,9 @@ def block_transpose(context, kind, block):
 
     def codegen(context, builder, signature, args):
         rows = [builder.extract_value(args[1], i) for i in range(kind.lanes)]
+        group = min(_GROUP_BYTES // kind.vector.itemsize, kind.lanes)
         result = args[1]
-        for i, row in enumerate(_transposed(builder, rows, _GROUP_BYTES // kind.vector.itemsize)):
+        for i, row in enumerate(_transposed(builder, rows, group)):
             result = builder.insert_value(result, row, i)
         return result
 
