@@ -53,7 +53,8 @@ def test_prepared_weights_serve_plans_of_any_size(case):
     prepared = plan.prepare(w)
     assert prepared.format == plan.weight_format.id and prepared.nbytes == prepared.data.nbytes
     np.testing.assert_array_equal(plan(x, prepared, **given.epilogue), expected)
-    other = convforge.plan(TEXT.replace("n2", "n1").replace("h9w7", "h14w14"))
+    larger = TEXT.replace("n2", "n1").replace("h9w7", "h14w14")
+    other = convforge.plan(larger, convforge.Policy(algorithm=plan.algorithm))
     assert other.weight_format.id == prepared.format
     images = operands(other.problem, "integers").arrays[0]
     np.testing.assert_array_equal(

@@ -99,13 +99,14 @@ def pool_problems(
     kinds: Sequence[PoolKind] = tuple(PoolKind),
     dtypes: Sequence[DType] = (DType.F32, DType.F64),
     ranks: Sequence[int] = (2, 1, 3),
+    adaptive: Sequence[bool] = (False, False, False, True),
 ) -> PoolProblem:
     """A pooling; every window sees at least one element."""
     kind = draw(st.sampled_from(kinds))
     direction = draw(st.sampled_from(directions))
     average = kind is PoolKind.AVG
-    adaptive = draw(st.integers(0, 3)) == 3
-    windows = _shares() if adaptive else _windows()
+    shares = draw(st.sampled_from(adaptive))
+    windows = _shares() if shares else _windows()
     return PoolProblem(
         direction=direction,
         kind=kind,
@@ -113,9 +114,9 @@ def pool_problems(
         C=draw(st.integers(0, 20) | st.sampled_from((31, 33, 64))),
         axes=tuple(draw(windows) for _ in range(draw(st.sampled_from(ranks)))),
         x=Operand(dtype=draw(st.sampled_from(dtypes)), order=draw(st.sampled_from(tuple(Order)))),
-        ceil_mode=not adaptive and draw(st.booleans()),
-        count_include_pad=adaptive or not average or draw(st.booleans()),
-        divisor=draw(st.none() | st.integers(1, 9)) if average and not adaptive else None,
+        ceil_mode=not shares and draw(st.booleans()),
+        count_include_pad=shares or not average or draw(st.booleans()),
+        divisor=draw(st.none() | st.integers(1, 9)) if average and not shares else None,
         indices=not average and direction is Direction.FPROP and draw(st.booleans()),
     )
 
