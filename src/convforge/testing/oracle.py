@@ -67,12 +67,19 @@ def worst(problem: Problem, got: Array, data: Operands, *, planewise: bool = Fal
     Raises:
         AssertionError: The result has another shape or type than the problem says.
     """
-    shape, operand = result(problem)
-    if got.shape != shape or got.dtype != numpy_dtype(operand.dtype):
-        raise AssertionError(
-            f"{problem}: wanted {shape} {operand.dtype.numpy_name}, got {got.shape} {got.dtype}"
-        )
-    want, unit = wanted(problem, data), units(problem, data)
+    _check_result(problem, got)
+    return compare(problem, got, wanted(problem, data), units(problem, data), planewise=planewise)
+
+
+def compare(
+    problem: Problem, got: Array, want: Array, unit: Array, *, planewise: bool = False
+) -> Worst:
+    """:func:`worst` for many results of one problem: with :func:`wanted` and :func:`units` known.
+
+    Raises:
+        AssertionError: The result has another shape or type than the problem says.
+    """
+    _check_result(problem, got)
     if got.size == 0:
         return Worst(0.0, (), None, None)
     if planewise:
@@ -82,7 +89,7 @@ def worst(problem: Problem, got: Array, data: Operands, *, planewise: bool = Fal
     with np.errstate(all="ignore"):
         error = np.where(same, 0, np.abs(wide - want) / unit).astype(np.float64)
     error[~same & ~(np.isfinite(wide) & np.isfinite(want))] = np.inf
-    at = np.unravel_index(error.argmax(), shape)
+    at = np.unravel_index(error.argmax(), got.shape)
     return Worst(float(error[at]), tuple(int(i) for i in at), got[at], want[at])
 
 
@@ -127,6 +134,14 @@ def assert_exact(problem: Problem, got: Array, data: Operands) -> None:
             f"{problem}: {differs.sum()} of {got.size} elements are not exact, the first at "
             f"{first}: got {got[first]}, wanted {want[first]}; the worst at {bad.at}: "
             f"got {bad.got}, wanted {bad.wanted}"
+        )
+
+
+def _check_result(problem: Problem, got: Array) -> None:
+    shape, operand = result(problem)
+    if got.shape != shape or got.dtype != numpy_dtype(operand.dtype):
+        raise AssertionError(
+            f"{problem}: wanted {shape} {operand.dtype.numpy_name}, got {got.shape} {got.dtype}"
         )
 
 
