@@ -10,12 +10,12 @@ from math import prod
 
 import pytest
 
-from convforge.problem import ConvProblem, Direction, parse
+from convforge.problem import ConvProblem, Direction, PoolProblem, parse
 
 
 @dataclass(frozen=True)
 class Row:
-    problem: ConvProblem
+    problem: ConvProblem | PoolProblem
     count: int
 
     @property
@@ -50,9 +50,13 @@ class Published:
 
 
 VGG_HEAD = (512 * 7 * 7 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 1000
+# Norms, and the scales behind the projections, which are no convolution's.
+CONVNEXT_HEAD = (768 + 1) * 1000 + 22_944
 NETWORKS = {
+    "convnext_t": Published(58, 4_470, 28_589_128, per_channel=1, head=CONVNEXT_HEAD),
     "mobilenet_v1": Published(27, 569, 4_231_976, head=1025 * 1000),
     "mobilenet_v2": Published(52, 300, 3_504_872, head=1281 * 1000),
+    "replknet31b": Published(130, 15_300, head=1025 * 1000),
     "resnet50_v1_5": Published(53, 4_100, 25_557_032, head=2049 * 1000),
     "resnext101_32x4d": Published(104, 8_000, 44_177_704, head=2049 * 1000),
     "unet2d": Published(23),
@@ -61,6 +65,8 @@ NETWORKS = {
     "vgg19": Published(16, 19_600, 143_667_240, per_channel=1, head=VGG_HEAD),
     "wavenet": Published(203),
 }
+POOLINGS = {"googlenet_pools": 14, "resnet50_pools": 2, "vgg19_pools": 5}
+LISTS = [*NETWORKS, *POOLINGS]
 FOLDER = files("convforge.bench") / "shapes"
 
 
@@ -80,17 +86,17 @@ def rows(network: str) -> list[Row]:
 
 def test_every_list_is_judged():
     names = {entry.name for entry in FOLDER.iterdir()}
-    assert names == {f"{network}.txt" for network in NETWORKS}
+    assert names == {f"{name}.txt" for name in LISTS}
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", LISTS)
 def test_the_paper_is_named_on_top(network):
     head = (FOLDER / f"{network}.txt").read_text(encoding="utf-8").partition("\n\n")[0]
     assert all(line.startswith("# ") for line in head.splitlines())
     assert re.search(r"arXiv:\d{4}\.\d{4,5}", head)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", LISTS)
 def test_lines_are_canonical_distinct_labelled_and_of_one_image(network):
     spellings = [line.partition("#")[0].strip() for line in lines(network)]
     assert len(set(spellings)) == len(spellings)
@@ -103,6 +109,19 @@ def test_lines_are_canonical_distinct_labelled_and_of_one_image(network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_number_of_layers(network):
     assert sum(row.count for row in rows(network)) == NETWORKS[network].layers
+
+
+@pytest.mark.parametrize("network", POOLINGS)
+def test_number_of_poolings(network):
+    assert sum(row.count for row in rows(network)) == POOLINGS[network]
+    assert all(isinstance(row.problem, PoolProblem) for row in rows(network))
+
+
+def test_poolings_halve_or_keep_or_average_everything():
+    for network in POOLINGS:
+        for row in rows(network):
+            (h, _), (p, _) = row.problem.size, row.problem.out
+            assert p in (h // 2, h, 1), row.problem
 
 
 @pytest.mark.parametrize("network", [n for n, said in NETWORKS.items() if said.mega_macs])
