@@ -7,7 +7,7 @@ import pytest
 from convforge.bench import suites
 from convforge.bench.measure import against_itself, key, measure, tabulate
 from convforge.bench.ours import Convforge, able
-from convforge.bench.rows import Row, Unable, copies_past_cache, taking_turns
+from convforge.bench.rows import Call, Row, Unable, copies_past_cache, taking_turns
 from convforge.bench.timer import Method
 from convforge.plan import Policy
 from convforge.runtime import machine
@@ -74,7 +74,8 @@ def test_who_disagrees_gets_no_number(layer, peer):
         threads=1,
         method=METHOD,
     )
-    assert table.measured == ()
+    (one,) = table.measured
+    assert set(one.timings) == {"convforge warm"}
     assert "torch warm is wrong by" in table.notes[0]
     assert layer.label in table.notes[0]
 
@@ -90,7 +91,40 @@ def test_nan_is_a_disagreement(layer, peer):
         threads=1,
         method=METHOD,
     )
+    (one,) = table.measured
+    assert set(one.timings) == {"convforge warm"}
+
+
+def test_we_get_no_number_either(layer, monkeypatch):
+    wrong = Convforge(Policy(algorithm="reference"))
+    right = wrong.calls
+
+    def err(problem, data, rows):
+        (call,) = right(problem, data, rows).values()
+        return {Row.WARM: Call(lambda: call.run() + 1)}
+
+    monkeypatch.setattr(wrong, "calls", err)
+    table = tabulate(
+        "x", "x", [layer], ours=wrong, peers=[], rows=[Row.WARM], threads=1, method=METHOD
+    )
     assert table.measured == ()
+    assert "convforge warm is wrong by" in table.notes[0]
+
+
+def test_nothing_begins_when_the_time_is_over(layer, peer):
+    table = tabulate(
+        "x",
+        "x",
+        [layer, layer],
+        ours=REFERENCE,
+        peers=[peer()],
+        rows=[Row.WARM],
+        threads=1,
+        method=METHOD,
+        until=0.0,
+    )
+    assert table.measured == ()
+    assert table.notes == ("every layer: not measured: the time was over",)
 
 
 def test_a_peer_that_cannot_take_part_is_noted(layer, peer):
@@ -170,3 +204,26 @@ def test_ratios_pair_rows(measurement):
     assert math.isnan(one.ratio(Row.WARM, "onnxruntime"))
     assert one.gflops("torch", Row.WARM) == pytest.approx(1 / 3)
     assert key("torch", Row.WARM) == "torch warm"
+
+
+def test_the_best_peer_is_the_fastest_on_that_layer(measurement, table):
+    one = measurement("a", 1, convforge_warm=(1.0,), torch_warm=(3.0,), onnxruntime_warm=(2.0,))
+    other = measurement("b", 1, convforge_warm=(1.0,), torch_warm=(0.5,))
+    alone = measurement("c", 1, convforge_warm=(1.0,))
+    assert one.best(Row.WARM, ("torch", "onnxruntime")) == (2.0, "onnxruntime")
+    assert one.best(Row.WARM, ("torch",)) == (3.0, "torch")
+    assert math.isnan(alone.best(Row.WARM, ("torch",))[0])
+    everybody = table(one, other, alone)
+    assert everybody.best_ratios(Row.WARM) == {"a": 2.0, "b": 0.5}
+    assert everybody.best_ratios(Row.WARM, ["torch"]) == {"a": 3.0, "b": 0.5}
+
+
+def test_pooling_is_counted_in_bytes(peer):
+    pool = suites.resolve(["fprop:max:f32:n1c4h6w6_r2s2_st2x2"])[0]
+    table = tabulate(
+        "x", "x", [pool], ours=Convforge(), peers=[], rows=[Row.WARM], threads=1, method=METHOD
+    )
+    (one,) = table.measured
+    assert table.unit == "GB/s" and one.bytes == 4 * (4 * 36 + 4 * 9)
+    seconds = one.timings["convforge warm"].median_s
+    assert table.rate(one, "convforge", Row.WARM) == pytest.approx(one.bytes / seconds / 1e9)

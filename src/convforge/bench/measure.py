@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Protocol
 
-import numpy as np
-
+from convforge.bench.check import Judge
 from convforge.bench.ours import Convforge
 from convforge.bench.rows import Call, Row, Runner, Unable
 from convforge.bench.suites import Layer
 from convforge.bench.timer import Method, Timing, race, speedup
 from convforge.contract import Tolerance
-from convforge.problem import Problem
+from convforge.plan import Plan
+from convforge.problem import PoolProblem, Problem
 from convforge.runtime import machine
-from convforge.testing import oracle
-from convforge.testing.data import Operands, operands
+from convforge.testing.data import operands
 
 OURS = Convforge.name
-_PEERS = Tolerance(growth=32, planewise=True)
-"""Wide: it finds a peer that was told to compute something else, and judges nobody."""
+PEERS_TOLERANCE = Tolerance(growth=512, planewise=True)
+"""Wide: it finds a peer that was told to compute something else, and judges nobody. Transforms of
+8x8 tiles have erred by 20; a wrong answer errs by millions."""
 
 
 class Wrong(Exception):
     """A contestant computed something else than the reference; it gets no number."""
+
+
+class Ours(Runner, Protocol):
+    """The contestant whose plans are measured: :class:`Convforge`, or something made of it."""
+
+    def plan(self, problem: Problem) -> Plan:
+        """The plan that runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +42,8 @@ class Measurement:
     """One layer on one number of threads.
 
     Attributes:
-        label: What people call it. problem: Its spelling. flops: Of its direct form.
+        label: What people call it. problem: Its spelling.
+        flops: Of its direct form. bytes: Of its operands, each touched once.
         algorithm: What convforge ran.
         error_units: Largest error of convforge, in units of :mod:`convforge.testing.oracle`.
         timings: By contestant, such as ``torch cold``: see :func:`key`.
@@ -45,6 +55,12 @@ class Measurement:
     algorithm: str
     error_units: float
     timings: dict[str, Timing]
+    bytes: int = 0
+
+    def gbytes(self, who: str, row: Row) -> float:
+        """Rate of its operands in GB/s; NaN if it was not measured."""
+        timing = self.timings.get(key(who, row))
+        return math.nan if timing is None else self.bytes / timing.median_s / 1e9
 
     def gflops(self, who: str, row: Row) -> float:
         """Rate of the direct form in GFLOP/s; NaN if it was not measured."""
@@ -61,6 +77,11 @@ class Measurement:
         theirs = self.timings.get(key(peer, Row.COLD if row is Row.COLD else Row.WARM))
         return math.nan if ours is None or theirs is None else speedup(ours, theirs)
 
+    def best(self, row: Row, peers: Iterable[str]) -> tuple[float, str]:
+        """The ratio to the fastest of these peers, and which it is; NaN if none has a number."""
+        ratios = [(ratio, peer) for peer in peers if not math.isnan(ratio := self.ratio(row, peer))]
+        return min(ratios, default=(math.nan, ""))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
@@ -71,6 +92,7 @@ class Table:
         threads: Of every contestant. peak_gflops: Measured, on these threads.
         peers: Names of those compared with.
         measured: One entry a layer. notes: What is missing, and why.
+        unit: Of rates: GFLOP/s, or GB/s where little is computed.
     """
 
     name: str
@@ -80,6 +102,17 @@ class Table:
     peers: tuple[str, ...]
     measured: tuple[Measurement, ...]
     notes: tuple[str, ...] = field(default=())
+    unit: str = "GFLOP/s"
+
+    def rate(self, one: Measurement, who: str, row: Row) -> float:
+        """Of one layer, in this table's unit."""
+        return one.gbytes(who, row) if self.unit == "GB/s" else one.gflops(who, row)
+
+    def best_ratios(self, row: Row, peers: Iterable[str] | None = None) -> dict[str, float]:
+        """Ratios to the fastest of these peers, or of all, by layer; of layers that have one."""
+        among = self.peers if peers is None else tuple(peers)
+        found = {one.label: one.best(row, among)[0] for one in self.measured}
+        return {label: ratio for label, ratio in found.items() if not math.isnan(ratio)}
 
     def ratios(self, row: Row, peer: str) -> list[float]:
         """Of all layers that have one."""
@@ -97,29 +130,43 @@ def tabulate(
     title: str,
     layers: Sequence[Layer],
     *,
-    ours: Convforge,
+    ours: Ours,
     peers: Sequence[Runner],
     rows: Iterable[Row],
     threads: int,
     method: Method,
     before_each: Callable[[str], None] = lambda label: None,
+    until: float = math.inf,
 ) -> Table:
-    """Measure layers one after another. What cannot run, or ran wrong, becomes a note."""
+    """Measure layers one after another. What cannot run, or ran wrong, becomes a note.
+
+    Nothing is begun after the moment ``until`` of ``time.monotonic``.
+    """
     rows = tuple(rows)
     for runner in (ours, *peers):
         runner.set_threads(threads)
+    pools = all(isinstance(layer.problem, PoolProblem) for layer in layers)
     dtypes = {layer.problem.x.dtype for layer in layers}
-    peak = machine.peak_gflops(str(dtypes.pop()), threads) if len(dtypes) == 1 else math.nan
+    known = len(dtypes) == 1 and not pools
+    peak = machine.peak_gflops(str(dtypes.pop()), threads) if known else math.nan
     measured, notes = [], []
+    remarks: dict[str, list[str]] = {}
     for layer in layers:
+        if time.monotonic() > until:
+            remarks.setdefault("not measured: the time was over", []).append(layer.label)
+            continue
         before_each(f"{title}: {layer.label}")
         try:
-            one, remarks = measure(layer, ours, peers, rows, method)
+            one, missing = measure(layer, ours, peers, rows, method)
         except (Unable, Wrong) as error:
             notes.append(f"{layer.label}: {error}")
         else:
             measured.append(one)
-            notes += [f"{layer.label}: {remark}" for remark in remarks]
+            for remark in missing:
+                remarks.setdefault(remark, []).append(layer.label)
+    for remark, labels in remarks.items():
+        every = 1 < len(layers) == len(labels)
+        notes.append(f"{'every layer' if every else ', '.join(labels)}: {remark}")
     return Table(
         name=name,
         title=title,
@@ -128,38 +175,47 @@ def tabulate(
         peers=tuple(peer.name for peer in peers),
         measured=tuple(measured),
         notes=tuple(notes),
+        unit="GB/s" if pools and layers else "GFLOP/s",
     )
 
 
 def measure(
-    layer: Layer, ours: Convforge, peers: Sequence[Runner], rows: Iterable[Row], method: Method
+    layer: Layer, ours: Ours, peers: Sequence[Runner], rows: Iterable[Row], method: Method
 ) -> tuple[Measurement, list[str]]:
     """Race convforge and its peers on one layer; also says which peers could not take part.
 
     Raises:
         Unable: convforge has no algorithm for it.
-        Wrong: A contestant disagrees with the reference.
+        Wrong: convforge disagrees with the reference. A peer that does is left out, and said.
     """
     rows = tuple(rows)
     problem, data = layer.problem, operands(layer.problem)
+    judge = Judge(problem, data)
     chosen = ours.plan(problem)
     calls: dict[str, Call] = {}
     remarks, units = [], 0.0
     with ExitStack() as quiet:
         for runner in (ours, *peers):
             quiet.enter_context(runner.quiet())
-            tolerance = chosen.tolerance if runner is ours else _PEERS
+            tolerance = chosen.tolerance if runner is ours else PEERS_TOLERANCE
             try:
                 made = runner.calls(problem, data, rows)
+                errors = {
+                    row: agree(key(runner.name, row), judge, made[row], tolerance) for row in made
+                }
             except Unable as error:
                 if runner is ours:
                     raise
                 remarks.append(f"no {runner.name}: {error}")
                 continue
-            for row, call in made.items():
-                error_units = _agree(key(runner.name, row), problem, data, call, tolerance)
-                units = max(units, error_units) if runner is ours else units
-                calls[key(runner.name, row)] = call
+            except Wrong as error:
+                if runner is ours:
+                    raise
+                remarks.append(str(error))
+                continue
+            if runner is ours:
+                units = max(errors.values(), default=0.0)
+            calls |= {key(runner.name, row): call for row, call in made.items()}
         raced = race({who: call.run for who, call in calls.items()}, method)
     timings = {
         who: Timing(tuple(seconds / calls[who].layers for seconds in timing.blocks))
@@ -168,7 +224,8 @@ def measure(
     measurement = Measurement(
         label=layer.label,
         problem=str(problem),
-        flops=problem.flops,
+        flops=layer.passes * problem.flops,
+        bytes=layer.passes * problem.bytes,
         algorithm=chosen.algorithm,
         error_units=units,
         timings=timings,
@@ -188,10 +245,9 @@ def against_itself(layer: Layer, runner: Runner, others: Sequence[Runner], metho
     return speedup(raced["one"], raced["same"])
 
 
-def _agree(who: str, problem: Problem, data: Operands, call: Call, tolerance: Tolerance) -> float:
+def agree(who: str, judge: Judge, call: Call, tolerance: Tolerance) -> float:
     """The largest error in units; raises ``Wrong`` beyond the tolerance."""
-    got = np.ascontiguousarray(call.read(call.run()))
-    worst = oracle.worst(problem, got, data, planewise=tolerance.planewise)
+    worst = judge.worst(call.read(call.run()), planewise=tolerance.planewise)
     if not worst.units <= tolerance.growth:
         raise Wrong(
             f"{who} is wrong by {worst.units:.3g} units at {worst.at} (limit "

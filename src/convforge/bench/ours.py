@@ -67,9 +67,17 @@ class Convforge:
         Problems without weights have no cold row; gradients, and padding with anything but
         zeros, have no function.
         """
-        makers = {Row.FUNCTIONAL: self._functional, Row.WARM: self._warm, Row.COLD: self._cold}
+        makers = {
+            Row.FUNCTIONAL: self._functional,
+            Row.PLAIN: self._plain,
+            Row.WARM: self._warm,
+            Row.COLD: self._cold,
+        }
         made = {row: makers[row](problem, data) for row in rows}
         return {row: call for row, call in made.items() if call is not None}
+
+    def _plain(self, problem: Problem, data: Operands) -> Call:
+        return Call(partial(self.plan(problem), *data.arrays, **data.epilogue), _values)
 
     def _warm(self, problem: Problem, data: Operands) -> Call:
         run = self.plan(problem)

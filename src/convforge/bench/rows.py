@@ -2,6 +2,8 @@
 
 functional
     A call with plain weights every time.
+plain
+    A plan that is given plain weights every time, as training does, where they change.
 warm
     Weights prepared once, and in the cache, as in most benchmarks.
 cold
@@ -34,6 +36,7 @@ class Row(StrEnum):
     """A way to run a layer."""
 
     FUNCTIONAL = "functional"
+    PLAIN = "plain"
     WARM = "warm"
     COLD = "cold"
 

@@ -33,10 +33,16 @@ _FOUNDATION_LAYERS = (
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A problem and what people call it."""
+    """A problem and what people call it.
+
+    Attributes:
+        label: Its name. problem: What is computed.
+        passes: How much is computed of that size: 3 in a training step.
+    """
 
     label: str
     problem: Problem
+    passes: int = 1
 
 
 def names() -> tuple[str, ...]:
