@@ -18,9 +18,12 @@ export PYTHONSAFEPATH = 1
 # Idle OpenMP workers sleep instead of spinning on cores that other test processes need.
 test: export OMP_WAIT_POLICY = passive
 
+GROUPS ?= conv3x3 pointwise dense depthwise grouped one_axis three_axes training float64 bfloat16 \
+	pooling linear tiny
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check wheel-check docs bench clean
+.PHONY: help demo test check wheel-check docs bench bench-groups clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +50,10 @@ docs: $(VENV)/.with-docs ## build the documentation, warnings as errors
 
 bench: $(VENV)/.with-test ## print the side-by-side tables (peers that are installed take part)
 	$(BIN)/convforge bench foundation --json bench/results
+
+bench-groups: $(VENV)/.with-test ## measure every group of layers, ten minutes each; then write the page
+	for group in $(GROUPS); do $(BIN)/convforge bench $$group --json bench/results || exit; done
+	$(BIN)/convforge bench report
 
 clean: ## remove .venv and everything that builds write
 	rm -rf $(VENV) build dist docs/_build docs/_generated src/*.egg-info
