@@ -13,7 +13,7 @@ from convforge.testing.data import operands
 from convforge.testing.peers import require
 
 ROWS = (Row.WARM, Row.COLD)
-WITH_COLD = ("torch", "onnxruntime", "openvino")
+WITH_COLD = ("torch", "onnxruntime", "openvino", "ncnn")
 MODULES = {"onnxruntime": ("onnx", "onnxruntime"), "mnn": ("MNN",)}
 
 
@@ -122,8 +122,8 @@ def test_torch_without_weights_to_read_has_no_cold_row(name, spelling):
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-def test_there_is_no_cold_graph_of_too_many_layers(name, monkeypatch):
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "ncnn"])
+def test_there_are_not_too_many_cold_layers(name, monkeypatch):
     runner = installed(name)
     monkeypatch.setattr(adapter(name), "copies_past_cache", lambda nbytes: 1000)
     assert agree(runner, "fprop:f32:n1c4h6w6_k4r3s3") == {Row.WARM}

@@ -6,7 +6,7 @@ cost of a call; the cost of a start; the harness against itself before anything 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from convforge.bench import startup as startups
@@ -40,7 +40,12 @@ class Foundation:
     @property
     def trustworthy(self) -> bool:
         """Identical code measured the same."""
-        return all(abs(ratio - 1) <= _ITSELF for ratio in self.itself.values())
+        return trusted(self.itself)
+
+
+def trusted(itself: Mapping[int, float]) -> bool:
+    """Whether the harness on identical code measured 1, or nearly, on each number of threads."""
+    return all(abs(ratio - 1) <= _ITSELF for ratio in itself.values())
 
 
 def run(

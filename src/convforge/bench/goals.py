@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from convforge.bench.foundation import Foundation
 from convforge.bench.measure import OURS, Table, key
+from convforge.bench.peers import family
 from convforge.bench.rows import Row
 from convforge.bench.startup import Startup
 from convforge.bench.timer import geometric_mean
@@ -20,7 +21,7 @@ class Goal:
     Attributes:
         name: What is measured. value: What came; NaN if it could not be measured.
         wanted: The limit. at_most: Smaller is better.
-        unit: Behind both numbers.
+        unit: Behind both numbers. note: Of how many layers, or of which one.
     """
 
     name: str
@@ -28,12 +29,73 @@ class Goal:
     wanted: float
     at_most: bool = False
     unit: str = ""
+    note: str = ""
 
     @property
     def met(self) -> bool:
         """Whether the number is on the right side of its limit."""
         return self.value <= self.wanted if self.at_most else self.value >= self.wanted
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """Of one table of a group, on every number of threads.
+
+    Attributes:
+        mean: Geometric mean over the layers, of the ratio to the fastest peer on each.
+        lowest: Of the same ratios; None if nothing is promised for single layers.
+        row: How convforge runs.
+        peers: Libraries to compare with: the fastest of these on each layer; empty for all.
+        as_time: ``mean`` is a time, as a multiple of the peer's, and not to be exceeded.
+    """
+
+    mean: float
+    lowest: float | None = None
+    row: Row = Row.WARM
+    peers: tuple[str, ...] = ()
+    as_time: bool = False
+
+
+def _both(mean: float, lowest: float) -> tuple[Promise, ...]:
+    return (Promise(mean=mean, lowest=lowest),)
+
+
+_WINOGRAD = (
+    Promise(mean=1.3, lowest=1.0),
+    Promise(mean=2.0, peers=("torch",)),
+    Promise(mean=2.0, peers=("onnxruntime",)),
+)
+_STEP = (Promise(mean=1.3, lowest=0.95, row=Row.PLAIN),)
+PROMISES: dict[str, tuple[Promise, ...]] = {
+    "conv3x3_batch1": (*_WINOGRAD, Promise(mean=1.15, lowest=0.97, row=Row.COLD)),
+    "conv3x3_batch16": _WINOGRAD,
+    "pointwise_batch1": _both(1.1, 0.95),
+    "pointwise_batch16": _both(1.1, 0.95),
+    "dense_batch1": _both(1.0, 0.95),
+    "dense_batch16": _both(1.08, 0.95),
+    "depthwise_batch1": _both(1.5, 1.0),
+    "depthwise_batch16": _both(1.5, 1.0),
+    "depthwise_large": _both(1.2, 1.0),
+    "grouped_batch1": _both(1.3, 0.97),
+    "grouped_batch16": _both(1.3, 0.97),
+    "one_axis_batch1": _both(1.1, 0.95),
+    "one_axis_batch16": _both(1.1, 0.95),
+    "three_axes_batch1": _both(1.5, 0.95),
+    "training_resnet50": _STEP,
+    "training_vgg19": _STEP,
+    "float64_resnet50": _both(2.2, 1.0),
+    "bfloat16_resnet50": _both(0.9, 0.7),
+    "pooling_nhwc": _both(1.5, 0.97),
+    "pooling_nchw": _both(1.5, 0.97),
+    "pooling_nhwc16": _both(1.5, 0.97),
+    "pooling_backward": _both(1.5, 0.97),
+    "pooling_backward_nchw": _both(1.5, 0.97),
+    "pooling_backward16": _both(1.5, 0.97),
+    "linear_batch1": _both(1.3, 0.97),
+    "linear_batch16": _both(1.3, 0.97),
+    "tiny_batch1": (Promise(mean=1.2, as_time=True),),
+}
+"""By table: ``<group>_<part>``."""
 
 _RATIOS: dict[str, dict[tuple[Row, int], tuple[float, float | None]]] = {
     # table: {(row, 1 thread or more): (geometric mean, lowest layer)}
@@ -47,6 +109,41 @@ _RATIOS: dict[str, dict[tuple[Row, int], tuple[float, float | None]]] = {
     "dgrad_nhwc": {(Row.WARM, 2): (0.9, None), (Row.WARM, 1): (0.9, None)},
     "wgrad_nhwc": {(Row.WARM, 2): (0.9, None), (Row.WARM, 1): (0.9, None)},
 }
+
+
+def of_group(tables: Iterable[Table]) -> Iterator[Goal]:
+    """What each table of a group promises, if the peers that this takes were measured."""
+    for table in tables:
+        for promise in PROMISES.get(table.name, ()):
+            wanted = set(promise.peers)
+            among = [peer for peer in table.peers if not wanted or family(peer) in wanted]
+            if among:
+                yield from _of_promise(table, promise, among)
+
+
+def _of_promise(table: Table, promise: Promise, peers: list[str]) -> Iterator[Goal]:
+    ratios = table.best_ratios(promise.row, peers)
+    against = " and ".join(promise.peers) or "the best peer"
+    plural = "s" * (table.threads != 1)
+    name = f"{table.title}, {promise.row}, {table.threads} thread{plural}"
+    mean = geometric_mean(list(ratios.values()))
+    yield Goal(
+        name=f"{name}: time / {against}" if promise.as_time else f"{name}: × {against}",
+        value=1 / mean if promise.as_time else mean,
+        wanted=promise.mean,
+        at_most=promise.as_time,
+        note=_of_how_many(len(ratios), table.asked),
+    )
+    if promise.lowest is not None:
+        label = min(ratios, key=ratios.__getitem__, default="")
+        value = ratios.get(label, math.nan)
+        yield Goal(name=f"{name}: slowest layer", value=value, wanted=promise.lowest, note=label)
+
+
+def _of_how_many(measured: int, asked: int) -> str:
+    if measured < asked:
+        return f"{measured} of {asked} layers"
+    return f"{measured} layer{'s' * (measured != 1)}"
 
 
 def of(found: Foundation) -> list[Goal]:

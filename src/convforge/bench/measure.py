@@ -47,6 +47,7 @@ class Measurement:
         algorithm: What convforge ran.
         error_units: Largest error of convforge, in units of :mod:`convforge.testing.oracle`.
         timings: By contestant, such as ``torch cold``: see :func:`key`.
+        errors: Largest error of every contestant, in the same units.
     """
 
     label: str
@@ -56,6 +57,7 @@ class Measurement:
     error_units: float
     timings: dict[str, Timing]
     bytes: int = 0
+    errors: dict[str, float] = field(default_factory=dict)
 
     def gbytes(self, who: str, row: Row) -> float:
         """Rate of its operands in GB/s; NaN if it was not measured."""
@@ -93,6 +95,7 @@ class Table:
         peers: Names of those compared with.
         measured: One entry a layer. notes: What is missing, and why.
         unit: Of rates: GFLOP/s, or GB/s where little is computed.
+        asked: Layers that were to be measured; 0 if nobody counted.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Table:
     measured: tuple[Measurement, ...]
     notes: tuple[str, ...] = field(default=())
     unit: str = "GFLOP/s"
+    asked: int = 0
 
     def rate(self, one: Measurement, who: str, row: Row) -> float:
         """Of one layer, in this table's unit."""
@@ -176,6 +180,7 @@ def tabulate(
         measured=tuple(measured),
         notes=tuple(notes),
         unit="GB/s" if pools and layers else "GFLOP/s",
+        asked=len(layers),
     )
 
 
@@ -193,29 +198,24 @@ def measure(
     judge = Judge(problem, data)
     chosen = ours.plan(problem)
     calls: dict[str, Call] = {}
-    remarks, units = [], 0.0
+    errors: dict[str, float] = {}
+    remarks = []
     with ExitStack() as quiet:
         for runner in (ours, *peers):
             quiet.enter_context(runner.quiet())
             tolerance = chosen.tolerance if runner is ours else PEERS_TOLERANCE
             try:
                 made = runner.calls(problem, data, rows)
-                errors = {
-                    row: agree(key(runner.name, row), judge, made[row], tolerance) for row in made
-                }
-            except Unable as error:
+                named = {key(runner.name, row): call for row, call in made.items()}
+                units = {who: agree(who, judge, call, tolerance) for who, call in named.items()}
+            except (Unable, Wrong) as error:
                 if runner is ours:
                     raise
-                remarks.append(f"no {runner.name}: {error}")
+                absent = isinstance(error, Unable)
+                remarks.append(f"no {runner.name}: {error}" if absent else str(error))
                 continue
-            except Wrong as error:
-                if runner is ours:
-                    raise
-                remarks.append(str(error))
-                continue
-            if runner is ours:
-                units = max(errors.values(), default=0.0)
-            calls |= {key(runner.name, row): call for row, call in made.items()}
+            calls |= named
+            errors |= units
         raced = race({who: call.run for who, call in calls.items()}, method)
     timings = {
         who: Timing(tuple(seconds / calls[who].layers for seconds in timing.blocks))
@@ -227,20 +227,32 @@ def measure(
         flops=layer.passes * problem.flops,
         bytes=layer.passes * problem.bytes,
         algorithm=chosen.algorithm,
-        error_units=units,
+        error_units=max(
+            errors[key(ours.name, row)] for row in Row if key(ours.name, row) in errors
+        ),
+        errors=errors,
         timings=timings,
     )
     return measurement, remarks
 
 
 def against_itself(layer: Layer, runner: Runner, others: Sequence[Runner], method: Method) -> float:
-    """The harness on identical code: the same runner twice, with others in between. About 1."""
+    """The harness on identical code: the same runner twice, with others in between. About 1.
+
+    Others that cannot run the layer stay away.
+    """
     data = operands(layer.problem)
     calls = {}
     with ExitStack() as quiet:
         for name, one in (("one", runner), ("same", runner), *((o.name, o) for o in others)):
             quiet.enter_context(one.quiet())
-            calls[name] = one.calls(layer.problem, data, (Row.WARM,))[Row.WARM].run
+            try:
+                made = one.calls(layer.problem, data, (Row.WARM,))
+            except Unable:
+                if one is runner:
+                    raise
+                continue
+            calls[name] = next(iter(made.values())).run
         raced = race(calls, method)
     return speedup(raced["one"], raced["same"])
 

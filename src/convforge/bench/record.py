@@ -8,7 +8,7 @@ import json
 import math
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,27 @@ from typing import Any
 import convforge
 from convforge.bench.foundation import Foundation
 from convforge.bench.goals import Goal
+from convforge.bench.groups import Group, Run
 from convforge.bench.measure import Measurement, Table
 from convforge.bench.rows import Row
 from convforge.bench.timer import Method, geometric_mean
 from convforge.runtime import machine, threads
 
-_PACKAGES = ("numpy", "numba", "llvmlite", "torch", "onnxruntime")
+_PACKAGES = ("numpy", "numba", "llvmlite", "torch", "onnxruntime", "openvino", "ncnn", "mnn")
 
 
-def circumstances(method: Method) -> dict[str, Any]:
-    """Date, machine, versions, commit and the timer's settings."""
+_FOUNDATION_TITLE = "foundation"
+_FOUNDATION_ABOUT = (
+    "Thirteen dense layers of ResNet-50, VGG-16 and a dilated backbone, one image each, in all "
+    "three directions, with the direct algorithm; the cost of a call and of a start."
+)
+
+
+def circumstances(method: Method, command: str = "") -> dict[str, Any]:
+    """Command, date, machine, versions, commit and the timer's settings."""
     cpu = machine.cpu()
     return {
+        "command": command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "machine": {
@@ -56,6 +65,8 @@ def table_record(table: Table) -> dict[str, Any]:
         "title": table.title,
         "threads": table.threads,
         "peak_gflops": _number(table.peak_gflops),
+        "unit": table.unit,
+        "peers": list(table.peers),
         "layers": [_layer_record(table, one) for one in table.measured],
         "summary": {
             f"{row} / {peer}": {
@@ -86,9 +97,11 @@ def _layer_record(table: Table, one: Measurement) -> dict[str, Any]:
         "problem": one.problem,
         "algorithm": one.algorithm,
         "flops": one.flops,
+        "bytes": one.bytes,
         "error_units": _number(one.error_units),
         "times": {
             who: {"median_ms": _number(timing.median_s * 1e3), "spread": _number(timing.spread)}
+            | ({"error_units": _number(one.errors[who])} if who in one.errors else {})
             for who, timing in one.timings.items()
         },
         "ratios": {
@@ -96,6 +109,12 @@ def _layer_record(table: Table, one: Measurement) -> dict[str, Any]:
             for row in Row
             for peer in table.peers
             if not math.isnan(ratio := one.ratio(row, peer))
+        },
+        "best": {
+            str(row): {"peer": peer, "ratio": _number(ratio)}
+            for row in Row
+            for ratio, peer in [one.best(row, table.peers)]
+            if peer
         },
     }
 
@@ -127,19 +146,42 @@ def _commit() -> str | None:
         return None
 
 
-def tables_record(tables: Iterable[Table], method: Method) -> dict[str, Any]:
+def tables_record(tables: Iterable[Table], method: Method, command: str = "") -> dict[str, Any]:
     """Several tables and their circumstances."""
-    return {**circumstances(method), "tables": [table_record(table) for table in tables]}
+    return {**circumstances(method, command), "tables": [table_record(table) for table in tables]}
 
 
-def foundation_record(found: Foundation, goals: Iterable[Goal], method: Method) -> dict[str, Any]:
+def group_record(
+    group: Group, found: Run, goals: Iterable[Goal], method: Method, command: str
+) -> dict[str, Any]:
+    """A run of a group: what it is, its tables and its promises."""
+    return {
+        "title": group.title,
+        "about": group.about,
+        "seconds": _number(found.seconds),
+        **tables_record(found.tables, method, command),
+        **_judged(found.itself, goals),
+    }
+
+
+def foundation_record(
+    found: Foundation, goals: Iterable[Goal], method: Method, command: str = ""
+) -> dict[str, Any]:
     """A run of the foundation: the tables, the costs of a call and of a start, the promises."""
     return {
-        **tables_record(found.tables, method),
+        "title": _FOUNDATION_TITLE,
+        "about": _FOUNDATION_ABOUT,
+        **tables_record(found.tables, method, command),
         "tiny": table_record(found.tiny),
         "startup": {name: _number(value) for name, value in asdict(found.startup).items()},
+        **_judged(found.itself, goals),
+    }
+
+
+def _judged(itself: Mapping[int, float], goals: Iterable[Goal]) -> dict[str, Any]:
+    return {
         "harness_against_itself": {
-            f"{count} threads": _number(ratio) for count, ratio in found.itself.items()
+            f"{count} threads": _number(ratio) for count, ratio in itself.items()
         },
         "goals": [asdict(goal) | {"value": _number(goal.value), "met": goal.met} for goal in goals],
     }

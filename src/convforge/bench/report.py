@@ -17,7 +17,15 @@ from convforge.bench.measure import OURS, Measurement, Table
 from convforge.bench.rows import Row
 from convforge.bench.timer import geometric_mean
 
-_SHORT = {"onnxruntime": "ort"}
+_SHORT = {
+    "onnxruntime": "ort",
+    "openvino": "ov",
+    "torch-nhwc": "torch\nnhwc",
+    "torch-nchw": "torch\nnchw",
+    "torch-linear": "torch",
+}
+_FEW = ("torch", "onnxruntime")
+"""Beyond these, ratios are to the fastest of all: one column instead of six."""
 _SLOWER = 0.95
 """Ratios below this are red: slower than the peer by more than the harness errs."""
 
@@ -39,6 +47,8 @@ class Column:
 
 def render(table: Table) -> RenderableType:
     """Rates, shares of the peak, and ratios to each peer: above 1, convforge is faster."""
+    if not table.measured:
+        return _titled(_title(table), "", table.notes)
     view = _blank()
     view.add_column("layer", no_wrap=True)
     algorithms = {one.algorithm for one in table.measured}
@@ -76,6 +86,7 @@ def render_goals(goals: Iterable[Goal]) -> RenderableType:
     view.add_column("number")
     for heading in ("measured", "wanted", "met"):
         view.add_column(heading, justify="right")
+    view.add_column("of")
     for goal in goals:
         sign = "≤" if goal.at_most else "≥"
         view.add_row(
@@ -83,29 +94,52 @@ def render_goals(goals: Iterable[Goal]) -> RenderableType:
             f"{goal.value:.4g}{goal.unit}",
             f"{sign} {goal.wanted:g}{goal.unit}",
             "[green]yes" if goal.met else "[red]no",
+            goal.note,
         )
     return _titled("promised and measured", view)
 
 
 def columns(table: Table) -> Iterator[Column]:
-    """Every column that a table of this kind may have; rates are in GFLOP/s."""
+    """Every column that a table of this kind may have; rates are in the table's unit."""
     main = table.peers[0] if table.peers else None
     for peer in table.peers:
-        yield _rate(_SHORT.get(peer, peer), peer, Row.WARM)
-    yield _rate("plan", OURS, Row.WARM)
+        yield _rate(table, _SHORT.get(peer, peer), peer, Row.WARM)
+    if not set(table.peers) <= set(_FEW):
+        yield from _against_the_best(table)
+        return
+    yield _rate(table, "plan", OURS, Row.WARM)
     yield Column("of\npeak", partial(share_of_peak, table), _percent, summarised=True)
     for peer in table.peers:
         yield _ratio("plan", peer, Row.WARM)
     if main:
         yield Column(f"ceiling\n/{main}", partial(ceiling, table, main), _plain_ratio, True)
-    yield _rate("cold", OURS, Row.COLD)
+    yield _rate(table, "cold", OURS, Row.COLD)
     for peer in table.peers:
         yield _ratio("cold", peer, Row.COLD)
-    yield _rate("call", OURS, Row.FUNCTIONAL)
+    yield _rate(table, "call", OURS, Row.FUNCTIONAL)
     if main:
         yield _ratio("call", main, Row.FUNCTIONAL)
     yield Column("spread", spread, _percent)
     yield Column("error\nunits", lambda one: one.error_units, _two_digits)
+
+
+def _against_the_best(table: Table) -> Iterator[Column]:
+    for what, row in (
+        ("plan", Row.WARM),
+        ("cold", Row.COLD),
+        ("call", Row.FUNCTIONAL),
+        ("step", Row.PLAIN),
+    ):
+        yield _rate(table, what, OURS, row)
+        yield Column(f"{what}\n/best", partial(_best, table, row), _judged_ratio, summarised=True)
+        if row is Row.WARM:
+            yield Column("of\npeak", partial(share_of_peak, table), _percent, summarised=True)
+    yield Column("spread", spread, _percent)
+    yield Column("error\nunits", lambda one: one.error_units, _two_digits)
+
+
+def _best(table: Table, row: Row, one: Measurement) -> float:
+    return one.best(row, table.peers)[0]
 
 
 def share_of_peak(table: Table, one: Measurement) -> float:
@@ -127,7 +161,7 @@ def _blank() -> RichTable:
     return RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
-def _titled(title: str, view: RichTable, notes: Sequence[str] = ()) -> RenderableType:
+def _titled(title: str, view: RichTable | str, notes: Sequence[str] = ()) -> RenderableType:
     """A table between its title and its notes, neither of which is as narrow as the table."""
     return Group(
         Text(title, style="bold"), view, *(Text(f"  {note}", style="dim") for note in notes)
@@ -139,13 +173,15 @@ def _title(table: Table) -> str:
     algorithms = {one.algorithm for one in table.measured}
     if len(algorithms) == 1:
         parts += algorithms
-    if not math.isnan(table.peak_gflops):
+    if math.isnan(table.peak_gflops):
+        parts.append(table.unit)
+    else:
         parts.append(f"GFLOP/s of a measured peak of {table.peak_gflops:.0f}")
     return " · ".join(parts)
 
 
-def _rate(heading: str, who: str, row: Row) -> Column:
-    return Column(heading, lambda one: one.gflops(who, row), _three_digits)
+def _rate(table: Table, heading: str, who: str, row: Row) -> Column:
+    return Column(heading, lambda one: table.rate(one, who, row), _three_digits)
 
 
 def _ratio(what: str, peer: str, row: Row) -> Column:

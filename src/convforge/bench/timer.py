@@ -93,6 +93,8 @@ def geometric_mean(ratios: list[float]) -> float:
 
 
 STANDARD = Method()
+BRIEF = Method(rounds=3, most_rounds=5, block_s=0.03)
+"""For groups of many layers and contestants."""
 QUICK = Method(rounds=3, most_rounds=3, block_s=0.015)
 _SYSTEM = SystemClock()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,59 +16,123 @@ from rich.text import Text
 from convforge.cli.screen import console, fail
 
 if TYPE_CHECKING:
+    from convforge.bench.groups import Group
     from convforge.bench.rows import Row, Runner
     from convforge.bench.timer import Method
+
+_USUAL = "torch,onnxruntime"
+_EVERYBODY = "torch,onnxruntime,openvino,ncnn,mnn"
 
 
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="Suites or problem strings; 'foundation' if none. '?' lists suites."),
+        typer.Argument(
+            help="A group, or suites and problem strings; 'foundation' if none. '?' lists them; "
+            "'report' writes the page of what was measured."
+        ),
     ] = None,
     threads: Annotated[
         str | None, typer.Option(help="Numbers of threads, such as 2,1 (default: all, then 1).")
     ] = None,
-    peers: Annotated[str, typer.Option(help="Whom to compare with.")] = "torch,onnxruntime",
+    peers: Annotated[
+        str | None,
+        typer.Option(help="Whom to compare with (default: torch,onnxruntime; groups: everybody)."),
+    ] = None,
     rows: Annotated[str, typer.Option(help="What to time.")] = "functional,warm,cold",
     algorithm: Annotated[str | None, typer.Option(help="A name or glob (suites only).")] = None,
     layout: Annotated[
         str | None, typer.Option(help="nhwc or nchw, instead of the problem's own (suites only).")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Also write a file, or a file in this folder.")
+        Path | None,
+        typer.Option(
+            help="Also write a file, or a file in this folder; groups go into one file, side by "
+            "side. 'report' reads it (default: bench/results)."
+        ),
+    ] = None,
+    page: Annotated[Path, typer.Option(help="Where 'report' writes.")] = Path(
+        "docs/performance.md"
+    ),
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin nothing after this long (groups only).")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer and shorter rounds: a first look.")] = False,
 ) -> None:
     """Time convforge next to its peers. Whoever disagrees with the reference gets no number."""
     from convforge.bench import peers as rivals
-    from convforge.bench import suites
+    from convforge.bench import results, suites
+    from convforge.bench.catalogue import GROUPS
     from convforge.bench.rows import Row
-    from convforge.bench.timer import QUICK, STANDARD
+    from convforge.bench.timer import BRIEF, QUICK, STANDARD
 
     names = what or [suites.FOUNDATION]
     screen = console()
     if names == ["?"]:
-        screen.print("\n".join(suites.names()))
+        screen.print("\n".join([*GROUPS, *suites.names()]))
         return
-    method = QUICK if quick else STANDARD
     try:
+        if names == ["report"]:
+            _report(screen, json or Path("bench/results"), page)
+            return
         counts = _counts(threads)
         wanted = [Row(row) for row in rows.split(",")]
-        runners, missing = rivals.load(name for name in peers.split(",") if name)
+        group = GROUPS.get(names[0]) if len(names) == 1 else None
+        kept = group is not None or names == [suites.FOUNDATION]
+        if json is not None and kept:
+            results.read(json)  # refuses another kind of file before ten minutes are spent
+        usual = _USUAL if group is None else _EVERYBODY
+        libraries = [name for name in (usual if peers is None else peers).split(",") if name]
+        runners, missing = rivals.load(libraries)
         for sentence in missing:
             screen.print(sentence, style="yellow")
-        if names == [suites.FOUNDATION]:
-            record = _foundation(screen, runners, counts, wanted, method)
-            name = suites.FOUNDATION
+        command = _command(
+            names[0], threads=threads, peers=peers, minutes=minutes, quick=quick, json=json
+        )
+        method = QUICK if quick else STANDARD if group is None else BRIEF
+        if group is not None:
+            record = _group(screen, group, libraries, counts, method, minutes, command)
+        elif kept:
+            record = _foundation(screen, runners, counts, wanted, method, command)
         else:
             record = _suites(screen, names, algorithm, layout, runners, counts, wanted, method)
-            name = record["tables"][0]["name"]
     except ValueError as error:
         fail(error)
     if json is not None:
-        from convforge.bench.record import write
+        screen.print(f"written: {_write(json, names[0] if kept else None, record)}")
 
-        screen.print(f"written: {write(json, record, name)}")
+
+def _command(name: str, *, quick: bool, **options: object) -> str:
+    """What to type to measure the same again."""
+    words = ["convforge", "bench", name, *(["--quick"] if quick else [])]
+    for option, value in options.items():
+        words += [] if value is None else [f"--{option}", str(value)]
+    return shlex.join(words)
+
+
+def _write(path: Path, group: str | None, record: dict[str, Any]) -> Path:
+    from convforge.bench import results
+    from convforge.bench.record import write
+
+    if group is None:
+        return write(path, record, record["tables"][0]["name"])
+    return results.merge(path, group, record)
+
+
+def _report(screen: Console, folder: Path, page: Path) -> None:
+    from convforge.bench import results
+
+    try:
+        from convforge.bench.page import render
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the page needs {error.name}, which is not installed: pip install 'convforge[report]'"
+        ) from error
+    measured = results.read(folder)
+    if not measured["machines"]:
+        raise ValueError(f"nothing was measured yet: no {folder}")
+    page.write_text(render(measured), encoding="utf-8")
+    screen.print(f"written: {page}")
 
 
 def _counts(words: str | None) -> list[int]:
@@ -122,8 +187,43 @@ def _suites(
     return tables_record(tables, method)
 
 
+def _group(
+    screen: Console,
+    group: Group,
+    libraries: list[str],
+    counts: list[int],
+    method: Method,
+    minutes: float | None,
+    command: str,
+) -> dict[str, Any]:
+    from convforge.bench import goals, groups
+    from convforge.bench.record import group_record
+    from convforge.bench.report import render, render_goals
+
+    with _progress(screen) as before_each:
+        found = groups.run(
+            group,
+            peers=libraries,
+            threads=counts,
+            method=method,
+            before_each=before_each,
+            finished=lambda table: screen.print(render(table)),
+            minutes=groups.MINUTES if minutes is None else minutes,
+        )
+    promised = list(goals.of_group(found.tables))
+    screen.print(render_goals(promised))
+    _print_trust(screen, found.itself)
+    screen.print(f"{group.title}: {found.seconds / 60:.1f} minutes")
+    return group_record(group, found, promised, method, command)
+
+
 def _foundation(
-    screen: Console, peers: list[Runner], counts: list[int], rows: list[Row], method: Method
+    screen: Console,
+    peers: list[Runner],
+    counts: list[int],
+    rows: list[Row],
+    method: Method,
+    command: str,
 ) -> dict[str, Any]:
     from convforge.bench import foundation, goals
     from convforge.bench.record import foundation_record
@@ -141,12 +241,18 @@ def _foundation(
     promised = goals.of(found)
     screen.print(render_calls(found.tiny))
     screen.print(render_goals(promised))
-    for count, ratio in found.itself.items():
+    _print_trust(screen, found.itself)
+    return foundation_record(found, promised, method, command)
+
+
+def _print_trust(screen: Console, itself: dict[int, float]) -> None:
+    from convforge.bench.foundation import trusted
+
+    for count, ratio in itself.items():
         plural = "s" * (count != 1)
         screen.print(f"identical code against itself, {count} thread{plural}: {ratio:.3f}")
-    if not found.trustworthy:
+    if not trusted(itself):
         screen.print("[yellow]the machine is too busy: identical code should measure 1.00 ± 0.03")
-    return foundation_record(found, promised, method)
 
 
 @contextmanager

@@ -17,7 +17,17 @@ from convforge.bench.peers.torch import Torch, TorchLinear
 from convforge.bench.rows import Runner
 from convforge.problem import Order
 
-__all__ = ["MNN", "NCNN", "PEERS", "OnnxRuntime", "OpenVINO", "Torch", "TorchLinear", "load"]
+__all__ = [
+    "MNN",
+    "NCNN",
+    "PEERS",
+    "OnnxRuntime",
+    "OpenVINO",
+    "Torch",
+    "TorchLinear",
+    "family",
+    "load",
+]
 
 PEERS: dict[str, Callable[[], Runner]] = {
     "torch": Torch,

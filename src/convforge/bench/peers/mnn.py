@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ class MNN:
     name = "mnn"
 
     def __init__(self) -> None:
-        from MNN import expr, nn
+        with _unheard():
+            from MNN import expr, nn
 
         self._expr, self._nn = expr, nn
         self._threads = 1
@@ -73,9 +76,25 @@ class MNN:
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "layer.mnn")
             ops.save([y], path)
-            runtime = self._nn.create_runtime_manager((settings,))
-            return self._nn.load_module_from_file(path, ["x"], ["y"], runtime_manager=runtime)
+            with _unheard():
+                runtime = self._nn.create_runtime_manager((settings,))
+                return self._nn.load_module_from_file(path, ["x"], ["y"], runtime_manager=runtime)
 
     def _read(self, result: list[Any], order: Order) -> Array:
         plain = self._expr.convert(result[0], self._expr.NCHW)
         return parts.in_order(np.array(plain.read()), order)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Its library reports on standard output, past Python, whenever it starts."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(silence, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(silence)
+        os.close(kept)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from convforge.bench.peers import parts
-from convforge.bench.rows import Array, Call, Row, Unable
+from convforge.bench.rows import Array, Call, Row, Unable, copies_past_cache, taking_turns
 from convforge.problem import ConvProblem, Order, PoolKind, PoolProblem, Problem
 from convforge.testing.data import Operands
 
@@ -28,6 +28,8 @@ _REDUCED = (
     "use_bf16_packed",
     "use_bf16_storage",
 )
+_MOST_COPIES = 512
+"""Nets that are worth loading for cold weights."""
 _PACKS = (16, 8, 4, 1)
 _PARAMS_VERSION = 7767517
 
@@ -52,7 +54,7 @@ class NCNN:
         return nullcontext()
 
     def calls(self, problem: Problem, data: Operands, rows: Iterable[Row]) -> dict[Row, Call]:
-        """Warm weights only."""
+        """Cold weights are copies of the net in turns: all share the threads of OpenMP."""
         parts.require_inference(problem, self.name)
         if problem.rank != 2:
             raise Unable("only images are compared with ncnn")
@@ -62,10 +64,15 @@ class NCNN:
             layer = _convolution(problem)
             # A flag before the weights says that they are float32.
             weights = struct.pack("<I", 0) + parts.filters_first(problem, data).tobytes()
-        net = self._net(layer, weights)
         images = [self._packed(x) for x in parts.images_first(problem, data)]
-        run = partial(self._run, net, images)
-        return {Row.WARM: Call(run, partial(self._read, order=parts.result_order(problem)))}
+        read = partial(self._read, order=parts.result_order(problem))
+        made = {Row.WARM: Call(partial(self._run, self._net(layer, weights), images), read)}
+        copies = copies_past_cache(len(weights))
+        if Row.COLD in set(rows) and weights and copies <= _MOST_COPIES:
+            nets = [self._net(layer, weights) for _ in range(copies)]
+            calls = [partial(self._run, net, images) for net in nets]
+            made[Row.COLD] = Call(taking_turns(calls), read)
+        return made
 
     def _net(self, layer: str, weights: bytes) -> Any:
         net = self._ncnn.Net()
