@@ -58,6 +58,7 @@ def test_rates_ratios_and_the_best_peer_are_shown(measured):
         "functional × best": "1.00",
         "warm × best": "2.00",
         "best peer": "onnxruntime",
+        "spread": "0%",
     }
     (slow,) = (line for line in lines if line.startswith("| 1x1 slow"))
     assert "–" in slow and "None" not in slow

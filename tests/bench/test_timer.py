@@ -127,6 +127,17 @@ def test_noisy_races_get_more_rounds(noise, rounds):
     assert len(race({"x": uneven}, method, clock=clock)["x"].blocks) == rounds
 
 
+@pytest.mark.parametrize(("wild", "rounds"), [(None, 4), (10.0, 4), (0.5, 8)])
+def test_times_that_nobody_believes_get_twice_as_many(wild, rounds):
+    clock = FakeClock()
+
+    def interrupted() -> None:
+        clock.time += 1e-3 * (1 if len(clock.slept) % 2 else 3)
+
+    method = Method(rounds=2, most_rounds=4, block_s=0.01, wild=wild)
+    assert len(race({"x": interrupted}, method, clock=clock)["x"].blocks) == rounds
+
+
 def test_speedup_is_taken_within_rounds():
     # The machine was twice as slow in the second round, for both.
     ours, theirs = Timing((1.0, 2.0, 1.0)), Timing((3.0, 6.0, 3.0))

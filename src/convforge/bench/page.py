@@ -145,6 +145,7 @@ def _all_columns(table: Record) -> Iterator[tuple[str, list[str]]]:
     for row in Row:
         yield f"{row} × best", [_ratio(layer, row) for layer in layers]
     yield "best peer", [_best_peer(layer) for layer in layers]
+    yield "spread", [_spread(layer) for layer in layers]
 
 
 def _rate(table: Record, layer: Record, who: str) -> str:
@@ -166,6 +167,11 @@ def _best_peer(layer: Record) -> str:
     return _PEER_TITLES.get(best["peer"], best["peer"]) if best else ""
 
 
+def _spread(layer: Record) -> str:
+    """Of the contestant whose blocks differ most."""
+    return f"{max(timing['spread'] for timing in layer['times'].values()):.0%}"
+
+
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; text to the left, numbers to the right."""
     numeric = [all(_is_number(row[i]) for row in rows) and i > 0 for i in range(len(headings))]
@@ -174,6 +180,7 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _is_number(cell: str) -> bool:
+    cell = cell.removesuffix("%")
     return cell == _NONE or cell.replace(".", "", 1).replace("e-", "", 1).isdigit()
 
 
