@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,12 @@ def test_promises_are_of_tables_that_there_are():
     assert {name for name in IDS if name not in PROMISES} == {
         name for name in IDS if name.endswith("_nchw") and not name.startswith("pooling")
     }
+
+
+def test_make_measures_every_group():
+    text = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    words = text.partition("GROUPS ?= ")[2].partition("\n\n")[0]
+    assert words.replace("\\", " ").split() == list(GROUPS)
 
 
 @pytest.mark.parametrize("group", GROUPS.values(), ids=list(GROUPS))
