@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from convforge.contract import Buffer, Machine, Program, Step
 from convforge.runtime.jit import address_of
-from convforge.runtime.launch import MAX_POINTERS, STEP_WORDS, launch, serial_steps
+from convforge.runtime.launch import MAX_POINTERS, STEP_WORDS, run_steps
 from convforge.runtime.memory import borrow, guarded, is_poisoned
 
 _MAX_WORDS = 64
@@ -25,8 +25,8 @@ class _Slots(threading.local):
     def __init__(self) -> None:
         self.words = bytearray(8 * _MAX_WORDS)
         self.words_address = _address(self.words)
-        self.pointers = bytearray(8 * MAX_POINTERS)
-        self.pointers_address = _address(self.pointers)
+        self._pointers = bytearray(8 * MAX_POINTERS)
+        self.pointers_address = _address(self._pointers)
 
 
 def _address(buffer: bytearray) -> int:
@@ -65,34 +65,20 @@ class Executable:
         self.workspace_bytes = max((end for _, end in layout.values()), default=0)
         self._offsets = tuple(start for start, _ in layout.values())
         index = {name: i for i, name in enumerate([*names, *layout, ""])}
-        self._launches: list[tuple[int, int, Callable[..., None], tuple[int, ...], int]] = []
-        self._constants = []  # keeps the arrays alive whose addresses the launches hold
-        for step, count in zip(program.steps, workers, strict=True):
+        self._workers = max(workers, default=1)
+        self._count = len(workers)
+        self._constants = []  # keeps the arrays alive whose addresses the table holds
+        self._table = np.zeros((self._count, STEP_WORDS), np.int64)
+        for row, step, count in zip(self._table, program.steps, workers, strict=True):
             constants = np.frombuffer(step.constants or bytes(8), np.int64).copy()
             self._constants.append(constants)
-            if len(step.operands) > MAX_POINTERS or len(index) > _MAX_WORDS:
-                raise ValueError(f"step {step.name} has {len(step.operands)} operands")
-            self._launches.append(
-                (
-                    address_of(step.kernel),
-                    constants.ctypes.data,
-                    struct.Struct(f"={len(step.operands)}q").pack_into,
-                    tuple(index[name] for name in step.operands),
-                    count,
-                )
-            )
-
-        self._table = self._serial_table() if max(workers, default=1) == 1 else None
-        self._table_address = 0 if self._table is None else self._table.ctypes.data
+            operands = [index[name] for name in step.operands]
+            if len(operands) > MAX_POINTERS or len(index) > _MAX_WORDS:
+                raise ValueError(f"step {step.name} has {len(operands)} operands")
+            row[:4] = address_of(step.kernel), constants.ctypes.data, count, len(operands)
+            row[4 : 4 + len(operands)] = operands
+        self._table_address = self._table.ctypes.data
         self._pack_words = struct.Struct(f"={len(index)}q").pack_into
-
-    def _serial_table(self) -> np.ndarray:
-        """The steps as :func:`serial_steps` reads them: one call from Python runs them all."""
-        table = np.zeros((len(self._launches), STEP_WORDS), np.int64)
-        for row, (entry, constants, _, indices, workers) in zip(table, self._launches, strict=True):
-            row[:4] = entry, constants, workers, len(indices)
-            row[4 : 4 + len(indices)] = indices
-        return table
 
     def run(self, addresses: list[int]) -> None:
         """Launch every step. ``addresses`` follow the names; 0 stands for an absent array."""
@@ -107,11 +93,11 @@ class Executable:
 
     def _launch(self, words: list[int]) -> None:
         slots = _slots
-        pointers, address = slots.pointers, slots.pointers_address
-        if self._table is not None:
-            self._pack_words(slots.words, 0, *words)
-            serial_steps(self._table_address, len(self._launches), slots.words_address, address)
-            return
-        for entry, constants, pack_into, indices, workers in self._launches:
-            pack_into(pointers, 0, *[words[i] for i in indices])
-            launch(entry, constants, address, workers)
+        self._pack_words(slots.words, 0, *words)
+        run_steps(
+            self._table_address,
+            self._count,
+            slots.words_address,
+            slots.pointers_address,
+            self._workers,
+        )

@@ -38,17 +38,21 @@ def _stamp(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@cache
+def _place(file: str) -> tuple[str, str, Path]:
+    """Of a source: its real path, the stamp of its room, and the folder of its compiled code."""
+    source = Path(file).resolve()
+    stamp = _stamp(source.parent) + _stamp(Path(__file__).resolve().parent)
+    folder = cache_dir() / "jit" / hashlib.blake2b(stamp.encode(), digest_size=8).hexdigest()
+    return str(source), stamp, folder
+
+
 class _Locator(_CacheLocator):  # type: ignore[misc]  # Numba ships no types
     """Put compiled code under :func:`cache_dir`, one folder per stamp of the sources."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        source = Path(inspect.getfile(function)).resolve()
-        self._stamp = _stamp(source.parent) + _stamp(Path(__file__).resolve().parent)
+        self._py_file, self._stamp, self._folder = _place(inspect.getfile(function))
         self._line = function.__code__.co_firstlineno
-        self._folder = (
-            cache_dir() / "jit" / hashlib.blake2b(self._stamp.encode(), digest_size=8).hexdigest()
-        )
-        self._py_file = str(source)
 
     def get_cache_path(self) -> str:
         return str(self._folder)

@@ -1,7 +1,7 @@
 """One launcher for the whole package: serial kernels, called by address from parallel workers.
 
 ``parallel=True`` on every kernel would cost three to four times the compile time. Here one
-parallel loop is compiled once and cached; a launch costs about a microsecond.
+parallel loop is compiled once and cached, and walks a whole program in one call from Python.
 """
 
 from __future__ import annotations
@@ -44,15 +44,8 @@ def _call(
 
 
 @cached()
-def serial(address, constants, pointers, workers):  # type: ignore[no-untyped-def]
-    """Run the workers one after another on this thread."""
-    for worker in range(workers):
-        _call(address, constants, pointers, worker, workers)
-
-
-@cached()
-def serial_steps(table, count, words, pointers):  # type: ignore[no-untyped-def]
-    """Run whole programs on this thread: a row of ``table`` is a step, see :data:`STEP_WORDS`."""
+def serial(table, count, words, pointers):  # type: ignore[no-untyped-def]
+    """Run steps on this thread, their workers one after another."""
     for step in range(count):
         row = table + 8 * STEP_WORDS * step
         for i in range(load_word(row + 24)):
@@ -63,18 +56,40 @@ def serial_steps(table, count, words, pointers):  # type: ignore[no-untyped-def]
 
 
 @cached(parallel=True)
-def parallel(address, constants, pointers, workers):  # type: ignore[no-untyped-def]
-    """Run the workers on the threads of Numba's pool."""
-    for worker in numba.prange(workers):
-        _call(address, constants, pointers, np.int64(worker), workers)
+def parallel(table, count, words, pointers):  # type: ignore[no-untyped-def]
+    """Run steps, the workers of each on the threads of Numba's pool."""
+    for step in range(count):
+        row = table + 8 * STEP_WORDS * step
+        for i in range(load_word(row + 24)):
+            store_word(pointers + 8 * i, load_word(words + 8 * load_word(row + 32 + 8 * i)))
+        entry, constants, workers = load_word(row), load_word(row + 8), load_word(row + 16)
+        if workers == 1:
+            _call(entry, constants, pointers, np.int64(0), workers)
+        else:
+            for worker in numba.prange(workers):
+                _call(entry, constants, pointers, np.int64(worker), workers)
+
+
+def run_steps(table: int, count: int, words: int, pointers: int, workers: int) -> None:
+    """Run a program; returns when it is done. Releases the GIL.
+
+    Args:
+        table: Address of its steps, rows of :data:`STEP_WORDS` words.
+        count: How many steps.
+        words: Address of the addresses that the steps' operands are indices of.
+        pointers: Address of room for the pointers of one step.
+        workers: The most that a step has.
+    """
+    if workers == 1 or not threads.may_fan_out():
+        serial(table, count, words, pointers)
+    elif threads.pool_is_reentrant():
+        parallel(table, count, words, pointers)
+    else:
+        with threads.pool_lock:
+            parallel(table, count, words, pointers)
 
 
 def launch(address: int, constants: int, pointers: int, workers: int) -> None:
-    """Run a kernel's workers; returns when all are done. Releases the GIL."""
-    if workers == 1 or not threads.may_fan_out():
-        serial(address, constants, pointers, workers)
-    elif threads.pool_is_reentrant():
-        parallel(address, constants, pointers, workers)
-    else:
-        with threads.pool_lock:
-            parallel(address, constants, pointers, workers)
+    """Run one kernel's workers on pointers that are in place."""
+    row = np.array([address, constants, workers, 0], np.int64)
+    run_steps(row.ctypes.data, 1, 0, pointers, workers)
