@@ -56,7 +56,7 @@ class Method:
     rounds: int = 5
     most_rounds: int = 8
     steady: float = 0.1
-    wild: float | None = None
+    wild: float | None = 0.2
     block_s: float = 0.05
     pause_s: float = 0.05
     unmeasured: int = 3
@@ -97,7 +97,7 @@ def geometric_mean(ratios: list[float]) -> float:
 STANDARD = Method()
 BRIEF = Method(rounds=3, most_rounds=5, block_s=0.03, wild=1.0)
 """For groups of many layers and contestants."""
-QUICK = Method(rounds=3, most_rounds=3, block_s=0.015)
+QUICK = Method(rounds=3, most_rounds=3, block_s=0.015, wild=None)
 _SYSTEM = SystemClock()
 
 

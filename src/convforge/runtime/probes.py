@@ -21,6 +21,8 @@ from convforge.runtime.rawmem import copy_bytes
 
 _CHAINS = 12  # more than latency x issue rate of any core this was written for
 _ROUNDS = 20
+_ATTEMPTS = 3
+_PAUSE_S = 0.1  # other libraries' workers spin on a core for a while after their last call
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -99,12 +101,15 @@ def _words(packed: bytes) -> np.ndarray:
 
 
 def _best_seconds(run: Callable[[], None]) -> float:
-    run()
+    """The fastest run: a ceiling is what the machine does when nothing else is in the way."""
     times = []
-    for _ in range(_ROUNDS):
-        start = time.perf_counter()
+    for _ in range(_ATTEMPTS):
+        time.sleep(_PAUSE_S)
         run()
-        times.append(time.perf_counter() - start)
+        for _ in range(_ROUNDS):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
     return min(times)
 
 
