@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from math import prod
 
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
 from convforge.kernels.cpu._gather import Gather, Taps
-from convforge.kernels.cpu._ir import at, broadcast, constant
+from convforge.kernels.cpu._rows import (
+    both,
+    every_row,
+    for_all,
+    for_any,
+    load_rows,
+    pick,
+    plus,
+    row_numbers,
+    times_plus,
+    within,
+)
 from convforge.kernels.cpu._tile import tile_rows
+from convforge.kernels.cpu._vector import store
 from convforge.runtime.args import Layout, pack_table
-from convforge.runtime.jit import device
-from convforge.runtime.rawmem import store_word
+from convforge.runtime.jit import device, inlined
 
 GRID = Layout(
     "Grid",
@@ -87,89 +94,66 @@ def locate(tile, g, source, pixel, count, table):
     Returns whether no tap leaves the source to the left or right, and whether none leaves it.
 
     Rows from ``count`` on repeat the last pixel, so that they read valid memory; nobody stores
-    them.
+    them. All rows at once: one by one they take as long as a tenth of a small layer's products.
     """
-    rows = tile_rows(tile)
-    w = pixel % g.grid_w
-    rest = pixel // g.grid_w
-    h = rest % g.grid_h
-    rest //= g.grid_h
-    d = rest % g.grid_d
-    n = rest // g.grid_d
-    across, inside = True, True
-    for i in range(rows):
-        source_d, source_h, source_w = d * g.step_d, h * g.step_h, w * g.step_w
-        across &= (source_w + g.low_w >= 0) & (source_w + g.high_w < g.source_w)
-        inside &= (
-            (source_h + g.low_h >= 0)
-            & (source_h + g.high_h < g.source_h)
-            & (source_d + g.low_d >= 0)
-            & (source_d + g.high_d < g.source_d)
-        )
-        place = table + 8 * i
-        store_word(
-            place,
-            source
-            + n * g.image_bytes
-            + source_d * g.plane_bytes
-            + source_h * g.row_bytes
-            + source_w * g.pixel_bytes,
-        )
-        store_word(place + 16 * rows, source_d)
-        store_word(place + 24 * rows, source_h)
-        store_word(place + 32 * rows, source_w)
-        height = (g.first_d + d * g.jump_d) * g.dest_h + g.first_h + h * g.jump_h
-        dest = height * g.dest_w + g.first_w + w * g.jump_w
-        store_word(place + 40 * rows, n * g.dest_image + dest)
-        if i + 1 < count:
-            w += 1
-            if w == g.grid_w:
-                w = 0
-                h += 1
-                if h == g.grid_h:
-                    h = 0
-                    d += 1
-                    if d == g.grid_d:
-                        d = 0
-                        n += 1
-    return across, across & inside
+    number = row_numbers(tile)
+    w = pick(within(number, 0, count), number, every_row(tile, count - 1))
+    w = plus(w, pixel % g.grid_w)
+    line = pixel // g.grid_w
+    h = every_row(tile, line % g.grid_h)
+    plane = line // g.grid_h
+    d = every_row(tile, plane % g.grid_d)
+    n = every_row(tile, plane // g.grid_d)
+    while not for_all(within(w, 0, g.grid_w)):
+        w, h = _carry(w, h, g.grid_w)
+        h, d = _carry(h, d, g.grid_h)
+        d, n = _carry(d, n, g.grid_d)
+
+    column = 8 * tile_rows(tile)
+    dest = times_plus(n, g.dest_image, every_row(tile, g.first_w))
+    dest = times_plus(w, g.jump_w, dest)
+    dest = times_plus(h, g.jump_h * g.dest_w, plus(dest, g.first_h * g.dest_w))
+    plane = g.dest_h * g.dest_w
+    dest = times_plus(d, g.jump_d * plane, plus(dest, g.first_d * plane))
+    store(table + 5 * column, dest)
+
+    zero = every_row(tile, 0)
+    d, h, w = (
+        times_plus(d, g.step_d, zero),
+        times_plus(h, g.step_h, zero),
+        times_plus(w, g.step_w, zero),
+    )
+    address = times_plus(n, g.image_bytes, every_row(tile, source))
+    address = times_plus(w, g.pixel_bytes, address)
+    address = times_plus(h, g.row_bytes, times_plus(d, g.plane_bytes, address))
+    store(table, address)
+    store(table + 2 * column, d)
+    store(table + 3 * column, h)
+    store(table + 4 * column, w)
+    across = both(within(w, g.low_w, g.source_w), within(w, g.high_w, g.source_w))
+    h_inside = both(within(h, g.low_h, g.source_h), within(h, g.high_h, g.source_h))
+    d_inside = both(within(d, g.low_d, g.source_d), within(d, g.high_d, g.source_d))
+    return for_all(across), for_all(both(across, both(h_inside, d_inside)))
 
 
-@intrinsic
-def clip(context, tile, grid, tap, table, zeros):
+@inlined
+def _carry(low, high, extent):
+    """One step of a carry from an axis to the next."""
+    fits = within(low, 0, extent)
+    return pick(fits, low, plus(low, -extent)), pick(fits, high, plus(high, 1))
+
+
+@inlined
+def clip(tile, g, tap, table, zeros):
     """Fill the clipped pointers of a tile for one tap: ``zeros`` where it leaves the source.
 
     Returns whether it stays inside for any row.
-
-    All rows at once, in vectors of int64: half the tiles of a padded image touch its border.
     """
-
-    def codegen(context, builder, signature, args):
-        _, grid_address, tap_address, table, zeros = args
-        word = ir.IntType(64)
-        words = ir.VectorType(word, tile.rows)
-
-        def field(layout, address, name):
-            place = builder.add(address, constant(8 * layout.fields.index(name)))
-            return broadcast(builder, builder.load(at(builder, place, word)), words)
-
-        def column(number):
-            place = builder.add(table, constant(8 * tile.rows * number))
-            value = builder.load(at(builder, place, words))
-            value.align = 8
-            return value
-
-        inside = None
-        for number, axis in ((2, "d"), (3, "h"), (4, "w")):
-            index = builder.add(column(number), field(TAP, tap_address, axis))
-            # Unsigned, a negative index is larger than any extent.
-            within = builder.icmp_unsigned("<", index, field(GRID, grid_address, f"source_{axis}"))
-            inside = within if inside is None else builder.and_(inside, within)
-        moved = builder.add(column(0), field(TAP, tap_address, "source_bytes"))
-        pointers = builder.select(inside, moved, broadcast(builder, zeros, words))
-        target = builder.add(table, constant(8 * tile.rows))
-        builder.store(pointers, at(builder, target, words)).align = 8
-        bits = ir.IntType(tile.rows)
-        return builder.icmp_unsigned("!=", builder.bitcast(inside, bits), ir.Constant(bits, 0))
-
-    return types.boolean(tile, grid, tap, types.int64, types.int64), codegen
+    column = 8 * tile_rows(tile)
+    d = within(load_rows(tile, table + 2 * column), tap.d, g.source_d)
+    h = within(load_rows(tile, table + 3 * column), tap.h, g.source_h)
+    w = within(load_rows(tile, table + 4 * column), tap.w, g.source_w)
+    inside = both(both(d, h), w)
+    address = plus(load_rows(tile, table), tap.source_bytes)
+    store(table + column, pick(inside, address, every_row(tile, zeros)))
+    return for_any(inside)
