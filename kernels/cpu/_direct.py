@@ -160,15 +160,20 @@ class GatherMultiply:
         self.blocks = range(-(-self.outputs // tile.width))
         self.panel_bytes = problem.taps * self.inputs * tile.width * self.size
 
-    def steps(self, blocks: range | None = None) -> tuple[Step, ...]:
-        """A launch for each grid; ``blocks`` of outputs, all unless the panels come in parts."""
-        lines = zip(self.grids, self.lines, strict=True)
-        return tuple(self._step(grid, *line, blocks or self.blocks) for grid, line in lines)
+    def steps(self, blocks: range | None = None, owners: int = 1) -> tuple[Step, ...]:
+        """A launch for each grid.
 
-    def _step(self, grid: Gather, length: int, lines: Taps, blocks: range) -> Step:
+        Args:
+            blocks: Of outputs, all unless the panels come in parts.
+            owners: Workers that each compute an equal share of the blocks, in their order.
+        """
+        lines = zip(self.grids, self.lines, strict=True)
+        return tuple(self._step(grid, *line, blocks or self.blocks, owners) for grid, line in lines)
+
+    def _step(self, grid: Gather, length: int, lines: Taps, blocks: range, owners: int) -> Step:
         problem, tile, io, size = self.problem, self.tile, self.io, self.size
         tiles = -(-grid.pixels // tile.rows)
-        batch = self._batch(len(blocks), tiles)
+        batch = self._batch(len(blocks), tiles, owners)
         # Channels last, a pixel's channels are adjacent; channels first, they are a plane apart.
         step, pixel_bytes, image_bytes = size, self.inputs * problem.groups * size, 0
         if io.source_planes:
@@ -207,6 +212,7 @@ class GatherMultiply:
             operands=(io.source, "packed", io.output, io.bias, io.residual, "scratch"),
             constants=constants,
             tasks=problem.groups * -(-len(blocks) // batch) * tiles,
+            joins=owners > 1,
             cost=Cost(
                 flops=2 * tiles * tile.rows * columns * len(grid.taps) * self.run,
                 bytes=source_bytes
@@ -215,9 +221,12 @@ class GatherMultiply:
             ),
         )
 
-    def _batch(self, blocks: int, tiles: int) -> int:
+    def _batch(self, blocks: int, tiles: int, owners: int) -> int:
         """Blocks that a tile of pixels meets at once: panels in L2, work for every thread."""
-        fitting = self.machine.l2_bytes // 2 // max(self.panel_bytes, 1)
+        fitting = max(1, self.machine.l2_bytes // 2 // max(self.panel_bytes, 1))
+        if owners > 1:
+            share = blocks // owners
+            return max(d for d in range(1, share + 1) if share % d == 0 and d <= fitting)
         enough = MOST_TASKS_PER_THREAD * self.machine.threads
         return _even_batch(blocks, min(fitting, blocks * tiles * self.problem.groups // enough))
 

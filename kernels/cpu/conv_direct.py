@@ -14,7 +14,7 @@ docs/algorithms/conv_direct.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from convforge.contract import (
@@ -22,6 +22,7 @@ from convforge.contract import (
     Machine,
     Program,
     Rejected,
+    Step,
     Tolerance,
     Traits,
     WeightFormat,
@@ -120,18 +121,19 @@ class ConvDirect:
         kept = machine.threads * max(1, machine.l2_bytes // 2 // max(multiply.panel_bytes, 1))
         if problem.groups > 1 or len(multiply.grids) > 1 or kept >= len(multiply.blocks):
             return None
-        parts = [multiply.blocks[i : i + kept] for i in range(0, len(multiply.blocks), kept)]
+        steps: list[Step] = []
+        for start in range(0, len(multiply.blocks), kept):
+            part = multiply.blocks[start : start + kept]
+            pack = pack_step(problem, tile.width, part)
+            # Equal shares: a worker multiplies by what it packed itself, and nobody waits.
+            owners = machine.threads if len(part) % machine.threads == 0 else 1
+            steps += [
+                replace(pack, joins=bool(start) and owners > 1),
+                *multiply.steps(part, owners),
+            ]
         packed = Buffer(name="packed", nbytes=kept * multiply.panel_bytes)
         return Program(
-            steps=(
-                *io.before,
-                *(
-                    step
-                    for part in parts
-                    for step in (pack_step(problem, tile.width, part), *multiply.steps(part))
-                ),
-                *io.after,
-            ),
+            steps=(*io.before, *steps, *io.after),
             buffers=(*io.buffers, packed, stage_buffer(problem, tile.width), multiply.scratch),
         )
 

@@ -24,6 +24,7 @@ __all__ = [
     "Program",
     "Rejected",
     "Step",
+    "TakesPlainWeights",
     "Tolerance",
     "Traits",
     "UnsupportedProblem",
@@ -138,6 +139,8 @@ class Step:
         constants: Its packed argument struct: geometry and flags fixed by the problem.
         tasks: Independent pieces of work, hence the largest useful number of workers.
         cost: Flops and bytes.
+        joins: A worker needs nothing of the step before but what it did there itself, so that
+            nobody waits in between.
     """
 
     name: str
@@ -146,6 +149,7 @@ class Step:
     constants: bytes = b""
     tasks: int = 1
     cost: Cost = Cost()
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,5 +229,10 @@ class Algorithm(Protocol):
     def program(self, problem: Problem, config: Config, machine: Machine) -> Program:
         """The launches that compute the problem, from prepared weights where it has a format."""
 
-    # An algorithm may also have ``plain_program(problem, config, machine) -> Program | None``: the
-    # launches from plain ``w``, where something beats ``weight_format().pack`` before ``program``.
+
+@runtime_checkable
+class TakesPlainWeights(Protocol):
+    """An algorithm that prepares weights within a call better than all of them before it."""
+
+    def plain_program(self, problem: Problem, config: Config, machine: Machine) -> Program | None:
+        """The launches from plain ``w``; None where ``weight_format().pack`` comes first."""

@@ -20,12 +20,18 @@ _SERIAL_NS = 4_000.0
 
 
 class _Slots(threading.local):
-    """Where a thread writes the addresses of its next run and the pointers of its next launch."""
+    """Where a thread writes the addresses of its next run and the pointers of its launches."""
 
     def __init__(self) -> None:
         self.words = bytearray(8 * _MAX_WORDS)
         self.words_address = _address(self.words)
-        self._pointers = bytearray(8 * MAX_POINTERS)
+        self.steps = 0
+        self.make_room(16)
+
+    def make_room(self, steps: int) -> None:
+        """Have room for the pointers of so many steps."""
+        self.steps = steps
+        self._pointers = bytearray(8 * MAX_POINTERS * steps)
         self.pointers_address = _address(self._pointers)
 
 
@@ -44,6 +50,17 @@ def useful_workers(step: Step, machine: Machine) -> int:
     return max(1, min(machine.threads, step.tasks))
 
 
+def shared_workers(steps: Sequence[Step], machine: Machine) -> list[int]:
+    """Workers of each step; those of a step and of the ones that join it are the same."""
+    workers: list[int] = []
+    first = 0
+    for i, step in enumerate(steps):
+        first = first if step.joins else i
+        workers.append(useful_workers(step, machine))
+        workers[first:] = [max(workers[first:])] * (i + 1 - first)
+    return workers
+
+
 def prepend(first: Program, then: Program, buffer_name: str, nbytes: int) -> Program:
     """One program out of two, the first of which fills a buffer the second reads."""
     return Program(
@@ -60,7 +77,7 @@ class Executable:
     """
 
     def __init__(self, program: Program, names: Sequence[str], machine: Machine) -> None:
-        workers = [useful_workers(step, machine) for step in program.steps]
+        workers = shared_workers(program.steps, machine)
         layout = program.layout(max(workers, default=1))
         self.workspace_bytes = max((end for _, end in layout.values()), default=0)
         self._offsets = tuple(start for start, _ in layout.values())
@@ -69,14 +86,18 @@ class Executable:
         self._count = len(workers)
         self._constants = []  # keeps the arrays alive whose addresses the table holds
         self._table = np.zeros((self._count, STEP_WORDS), np.int64)
-        for row, step, count in zip(self._table, program.steps, workers, strict=True):
+        joined = [step.joins for step in program.steps[1:]] + [False]
+        for row, step, count, joins in zip(
+            self._table, program.steps, workers, joined, strict=True
+        ):
             constants = np.frombuffer(step.constants or bytes(8), np.int64).copy()
             self._constants.append(constants)
             operands = [index[name] for name in step.operands]
             if len(operands) > MAX_POINTERS or len(index) > _MAX_WORDS:
                 raise ValueError(f"step {step.name} has {len(operands)} operands")
-            row[:4] = address_of(step.kernel), constants.ctypes.data, count, len(operands)
-            row[4 : 4 + len(operands)] = operands
+            entry = address_of(step.kernel)
+            row[:5] = entry, constants.ctypes.data, count, joins, len(operands)
+            row[5 : 5 + len(operands)] = operands
         self._table_address = self._table.ctypes.data
         self._pack_words = struct.Struct(f"={len(index)}q").pack_into
 
@@ -93,6 +114,8 @@ class Executable:
 
     def _launch(self, words: list[int]) -> None:
         slots = _slots
+        if slots.steps < self._count:
+            slots.make_room(self._count)
         self._pack_words(slots.words, 0, *words)
         run_steps(
             self._table_address,

@@ -16,6 +16,7 @@ from convforge.contract import (
     Machine,
     Program,
     Rejected,
+    TakesPlainWeights,
     Tolerance,
     UnsupportedProblem,
     WeightFormat,
@@ -142,8 +143,9 @@ class Plan:
         """Takes plain weights: prepares them in the workspace first, where the choice wants it."""
         if self.weight_format is None:
             return Executable(self.program, self._names, self._machine)
-        make = getattr(self._choice, "plain_program", None)
-        whole = make and make(self.problem, self.config, self._machine)
+        whole = None
+        if isinstance(self._choice, TakesPlainWeights):
+            whole = self._choice.plain_program(self.problem, self.config, self._machine)
         if whole is None:
             packed = self.weight_format
             whole = prepend(packed.pack, self.program, "packed", packed.nbytes)

@@ -15,14 +15,15 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from convforge.runtime import threads
-from convforge.runtime.jit import cached
+from convforge.runtime.jit import cached, device
 from convforge.runtime.rawmem import load_word, store_word
 
 _WORD = ir.IntType(64)
 MAX_POINTERS = 16
 """Operands of a step, at most."""
-STEP_WORDS = 4 + MAX_POINTERS
-"""Words of a step in a table: entry, constants, workers, number of operands and their indices."""
+STEP_WORDS = 5 + MAX_POINTERS
+"""Words of a step in a table: entry, constants, workers, whether the step after it joins it,
+number of operands and their indices."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -43,31 +44,56 @@ def _call(
     return types.void(*[types.intp] * 5), codegen
 
 
+@device
+def _prepare(table, count, words, pointers):  # type: ignore[no-untyped-def]
+    """Put the pointers of every step where its kernel reads them."""
+    for step in range(count):
+        row = table + 8 * STEP_WORDS * step
+        for i in range(load_word(row + 32)):
+            address = load_word(words + 8 * load_word(row + 40 + 8 * i))
+            store_word(pointers + 8 * (MAX_POINTERS * step + i), address)
+
+
+@device
+def _run(table, step, pointers, worker, workers):  # type: ignore[no-untyped-def]
+    """Do a worker's part of a step and of those that join it; returns the step after them."""
+    joined = True
+    while joined:
+        row = table + 8 * STEP_WORDS * step
+        operands = pointers + 8 * MAX_POINTERS * step
+        _call(load_word(row), load_word(row + 8), operands, worker, workers)
+        joined = load_word(row + 24) != 0
+        step += 1
+    return step
+
+
 @cached()
 def serial(table, count, words, pointers):  # type: ignore[no-untyped-def]
     """Run steps on this thread, their workers one after another."""
-    for step in range(count):
-        row = table + 8 * STEP_WORDS * step
-        for i in range(load_word(row + 24)):
-            store_word(pointers + 8 * i, load_word(words + 8 * load_word(row + 32 + 8 * i)))
-        workers = load_word(row + 16)
-        for worker in range(workers):
-            _call(load_word(row), load_word(row + 8), pointers, worker, workers)
+    _prepare(table, count, words, pointers)
+    step = 0
+    while step < count:
+        workers = load_word(table + 8 * STEP_WORDS * step + 16)
+        for worker in range(workers - 1):
+            _run(table, step, pointers, worker, workers)
+        step = _run(table, step, pointers, workers - 1, workers)
 
 
 @cached(parallel=True)
 def parallel(table, count, words, pointers):  # type: ignore[no-untyped-def]
     """Run steps, the workers of each on the threads of Numba's pool."""
-    for step in range(count):
-        row = table + 8 * STEP_WORDS * step
-        for i in range(load_word(row + 24)):
-            store_word(pointers + 8 * i, load_word(words + 8 * load_word(row + 32 + 8 * i)))
-        entry, constants, workers = load_word(row), load_word(row + 8), load_word(row + 16)
+    _prepare(table, count, words, pointers)
+    step = 0
+    while step < count:
+        workers = load_word(table + 8 * STEP_WORDS * step + 16)
         if workers == 1:
-            _call(entry, constants, pointers, np.int64(0), workers)
+            step = _run(table, step, pointers, np.int64(0), workers)
         else:
             for worker in numba.prange(workers):
-                _call(entry, constants, pointers, np.int64(worker), workers)
+                _run(table, step, pointers, np.int64(worker), workers)
+            while load_word(table + 8 * STEP_WORDS * step + 24) != 0:
+                step += 1
+            step += 1
 
 
 def run_steps(table: int, count: int, words: int, pointers: int, workers: int) -> None:
@@ -77,7 +103,7 @@ def run_steps(table: int, count: int, words: int, pointers: int, workers: int) -
         table: Address of its steps, rows of :data:`STEP_WORDS` words.
         count: How many steps.
         words: Address of the addresses that the steps' operands are indices of.
-        pointers: Address of room for the pointers of one step.
+        pointers: Address of room for the pointers of every step, :data:`MAX_POINTERS` each.
         workers: The most that a step has.
     """
     if workers == 1 or not threads.may_fan_out():
@@ -91,5 +117,5 @@ def run_steps(table: int, count: int, words: int, pointers: int, workers: int) -
 
 def launch(address: int, constants: int, pointers: int, workers: int) -> None:
     """Run one kernel's workers on pointers that are in place."""
-    row = np.array([address, constants, workers, 0], np.int64)
+    row = np.array([address, constants, workers, 0, 0], np.int64)
     run_steps(row.ctypes.data, 1, 0, pointers, workers)
