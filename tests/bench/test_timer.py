@@ -21,6 +21,9 @@ class FakeClock:
         self.slept.append(seconds)
         self.time += seconds
 
+    def worked(self) -> float:
+        return 0.0
+
     def work(self, seconds: float):
         def call() -> None:
             self.time += seconds
@@ -49,6 +52,15 @@ def test_every_block_is_preceded_by_a_pause():
     clock = FakeClock()
     race({"a": clock.work(1e-3), "b": clock.work(1e-3)}, METHOD, clock=clock)
     assert clock.slept == [METHOD.pause_s] * (2 * METHOD.rounds)
+
+
+def test_a_block_waits_for_threads_that_spin_on():
+    clock = FakeClock()
+    spinning = iter([0.0, 0.05, 0.05, 0.08, 0.08, 0.081])
+    clock.worked = lambda: next(spinning)
+    method = Method(rounds=1, most_rounds=1, wild=None, pause_s=0.05)
+    race({"x": clock.work(1e-3)}, method, clock=clock)
+    assert clock.slept == [0.05] * 3
 
 
 def test_order_changes_between_rounds_and_repeats_with_the_seed():
@@ -123,7 +135,7 @@ def test_noisy_races_get_more_rounds(noise, rounds):
     def uneven() -> None:
         clock.time += 1e-3 * (1 + noise * (len(clock.slept) % 3))
 
-    method = Method(rounds=3, most_rounds=7, steady=0.1, block_s=0.01)
+    method = Method(rounds=3, most_rounds=7, wild=None, steady=0.1, block_s=0.01)
     assert len(race({"x": uneven}, method, clock=clock)["x"].blocks) == rounds
 
 

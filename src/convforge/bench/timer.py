@@ -30,12 +30,16 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Let this much time pass."""
 
+    def worked(self) -> float:
+        """Seconds that all threads of this process have run so far."""
+
 
 class SystemClock:
     """The machine's monotonic clock."""
 
     now = staticmethod(time.perf_counter)
     sleep = staticmethod(time.sleep)
+    worked = staticmethod(time.process_time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class Method:
         steady: Spread of blocks that needs no more of them.
         wild: Spread that nobody would believe: the race goes on up to twice as long.
         block_s: Seconds measured in one block, at least; one call where a call takes longer.
-        pause_s: Seconds of rest before a block, for the previous one's threads to fall asleep.
+        pause_s: Seconds of rest before a block, repeated until the previous one's threads sleep.
         unmeasured: Calls before measuring, to wake the callable's own threads and caches.
         sample_s: Shortest time the clock is trusted with; faster calls are timed in batches.
     """
@@ -99,6 +103,9 @@ BRIEF = Method(rounds=3, most_rounds=5, block_s=0.03, wild=1.0)
 """For groups of many layers and contestants."""
 QUICK = Method(rounds=3, most_rounds=3, block_s=0.015, wild=None)
 _SYSTEM = SystemClock()
+_MOST_PAUSES = 8
+_ASLEEP = 0.2
+"""Share of a pause that threads may run and still pass for asleep."""
 
 
 def race(
@@ -128,8 +135,17 @@ def _largest_spread(blocks: Mapping[str, list[float]]) -> float:
     return max(Timing(tuple(times)).spread for times in blocks.values())
 
 
+def _rest(pause_s: float, clock: Clock) -> None:
+    """Wait until no thread runs on after its last call: some spin for a tenth of a second."""
+    for _ in range(_MOST_PAUSES):
+        worked = clock.worked()
+        clock.sleep(pause_s)
+        if clock.worked() - worked < _ASLEEP * pause_s:
+            break
+
+
 def _block(call: Callable[[], object], method: Method, clock: Clock) -> float:
-    clock.sleep(method.pause_s)
+    _rest(method.pause_s, clock)
     begin = clock.now()
     once = math.inf
     for _ in range(method.unmeasured):
