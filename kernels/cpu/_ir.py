@@ -52,8 +52,15 @@ def declare(builder, name, result, arguments):
     return found or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
 
 
+def is_integer(llvm_type):
+    """Whether a vector's elements are integers."""
+    return isinstance(llvm_type.element, ir.IntType)
+
+
 def multiply_add(builder, a, b, c):
-    """``a * b + c``, rounded once."""
+    """``a * b + c``, rounded once; integers wrap."""
+    if is_integer(a.type):
+        return builder.add(builder.mul(a, b), c)
     bits = 32 if isinstance(a.type.element, ir.FloatType) else 64
     name = f"llvm.fma.v{a.type.count}f{bits}"
     return builder.call(declare(builder, name, a.type, [a.type] * 3), [a, b, c])

@@ -11,11 +11,19 @@ from convforge.problem import ConvProblem, DType, PadMode, PostOp
 NOT_A_CONVOLUTION = Rejected("a convolution algorithm; this is a pooling")
 
 
-def refuse_common(problem: ConvProblem) -> Rejected | None:
-    """Refusals that direct convolution and im2col share."""
+_FLOATS = (DType.F32, DType.F64)
+_WHOLE = (DType.I32, DType.I64)
+
+
+def refuse_common(problem: ConvProblem, *, integers: bool = False) -> Rejected | None:
+    """Refusals that the algorithms of the register tile share; some take integers as well."""
     dtypes = {problem.x.dtype, problem.w.dtype, problem.y.dtype, problem.acc}
-    if dtypes not in ({DType.F32}, {DType.F64}):
-        return Rejected(f"types {'/'.join(sorted(dtypes))}: f32 or f64 throughout only")
+    taken = (*_FLOATS, *_WHOLE) if integers else _FLOATS
+    if len(dtypes) > 1 or dtypes.isdisjoint(taken):
+        return Rejected(f"types {'/'.join(sorted(dtypes))}: {' or '.join(taken)} throughout only")
+    smooth = {PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH}.intersection(problem.post)
+    if smooth and problem.acc in _WHOLE:
+        return Rejected(f"{'/'.join(sorted(smooth))} of integers has no meaning")
     if 0 in (prod(problem.x_shape), prod(problem.w_shape), prod(problem.y_shape)):
         return Rejected("nothing to multiply: an extent is zero")
     order = [PostOp.BIAS, PostOp.RESIDUAL, *ACTIVATIONS]

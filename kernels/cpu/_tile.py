@@ -116,9 +116,7 @@ def tile_zeros(context, tile):
     """Accumulators set to zero."""
 
     def codegen(context, builder, signature, args):
-        zero = ir.Constant(tile.vector.llvm, [0.0] * tile.lanes)
-        array = ir.ArrayType(tile.vector.llvm, tile.rows * tile.columns)
-        return ir.Constant(array, [zero] * (tile.rows * tile.columns))
+        return ir.Constant(ir.ArrayType(tile.vector.llvm, tile.rows * tile.columns), None)
 
     return tile.accumulators(tile), codegen
 

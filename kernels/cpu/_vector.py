@@ -33,6 +33,7 @@ from convforge.kernels.cpu._ir import (
     at,
     broadcast,
     constant,
+    is_integer,
     lanes_below,
     load_element,
     load_vector,
@@ -46,9 +47,12 @@ from convforge.runtime.machine import cpu
 _WORD = ir.IntType(64)
 _INDEX = ir.IntType(32)
 _BIT = ir.IntType(1)
-_ELEMENTS = {"f32": ir.FloatType(), "f64": ir.DoubleType(), "i64": _WORD}
-_SCALARS = {"f32": types.float32, "f64": types.float64, "i64": types.int64}
-_ITEMSIZES = {"f32": 4, "f64": 8, "i64": 8}
+_SCALARS = {"f32": types.float32, "f64": types.float64, "u8": types.uint8}
+_SCALARS |= {f"i{bits}": getattr(types, f"int{bits}") for bits in (8, 16, 32, 64)}
+_SCALARS |= {"f16": types.int16, "bf16": types.int16}  # as they are stored: see _convert
+_FLOATS = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
+_ELEMENTS = {name: _FLOATS.get(name) or ir.IntType(s.bitwidth) for name, s in _SCALARS.items()}
+_ITEMSIZES = {name: kind.bitwidth // 8 for name, kind in _SCALARS.items()}
 
 
 class VectorType(types.Type):
@@ -141,7 +145,7 @@ def zeros(context, kind):
     """A vector of zeros."""
 
     def codegen(context, builder, signature, args):
-        return ir.Constant(kind.vector.llvm, [0.0] * kind.lanes)
+        return ir.Constant(kind.vector.llvm, None)
 
     return kind.vector(kind), codegen
 
@@ -233,7 +237,7 @@ def splat(context, kind, value):
 
 @intrinsic
 def fma(context, a, b, c):
-    """``a * b + c``, rounded once."""
+    """``a * b + c``, rounded once; integers wrap."""
 
     def codegen(context, builder, signature, args):
         return multiply_add(builder, *args)
@@ -246,7 +250,8 @@ def where_less(context, a, b, yes, no):
     """Lanes of ``yes`` where ``a < b``, of ``no`` elsewhere and where a lane is NaN."""
 
     def codegen(context, builder, signature, args):
-        return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
+        compare = builder.icmp_signed if is_integer(a.llvm) else builder.fcmp_ordered
+        return builder.select(compare("<", args[0], args[1]), args[2], args[3])
 
     return a(a, a, a, a), codegen
 
@@ -261,11 +266,11 @@ def where_unordered(context, a, b, yes, no):
     return a(a, a, a, a), codegen
 
 
-def _operator(symbol, instruction):
+def _operator(symbol, of_floats, of_integers):
     @intrinsic
     def apply(context, a, b):
         def codegen(context, builder, signature, args):
-            return getattr(builder, instruction)(*args)
+            return getattr(builder, of_integers if is_integer(a.llvm) else of_floats)(*args)
 
         return a(a, a), codegen
 
@@ -276,10 +281,10 @@ def _operator(symbol, instruction):
         return None
 
 
-for _symbol, _instruction in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
+for _symbol, *_instructions in (
+    (operator.add, "fadd", "add"),
+    (operator.sub, "fsub", "sub"),
+    (operator.mul, "fmul", "mul"),
+    (operator.truediv, "fdiv", "sdiv"),
 ):
-    _operator(_symbol, _instruction)
+    _operator(_symbol, *_instructions)

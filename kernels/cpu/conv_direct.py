@@ -3,7 +3,8 @@
 Computes: fprop and dgrad as a gather over filter taps, wgrad as sums of outer products over
     pixels (:mod:`convforge.kernels.cpu._outer`); one to three axes, groups, stride, dilation.
 Layout: channels last in place; channels first through a blocked transpose. Weights as panels.
-Accumulates: in the operands' type, float32 or float64, one sum per output in a fixed order.
+Accumulates: in the operands' type (float32, float64, int32, int64), one sum per output in a
+    fixed order; integers wrap.
 Good at: everything dense. Bad at: groups of few channels, which fill few lanes; large filters.
 
 The tile and the tap list: Georganas et al. 2020 (arXiv:1906.06440). Rows that point at pixels,
@@ -64,10 +65,10 @@ class ConvDirect:
     traits = Traits(strict_nan=False)
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """Any float32 or float64 convolution with work to do and zeros around the image."""
+        """Any convolution in one type, with work to do and zeros around the image."""
         if not isinstance(problem, ConvProblem):
             return NOT_A_CONVOLUTION
-        refusal = refuse_common(problem) or refuse_pad_modes(problem)
+        refusal = refuse_common(problem, integers=True) or refuse_pad_modes(problem)
         if refusal is None and default_config(problem, machine) is None:
             lanes = machine.vector_bytes // problem.x.dtype.itemsize
             refusal = Rejected(

@@ -3,7 +3,8 @@
 Computes: fprop, dgrad (per phase of the stride) and wgrad for one to three axes, groups, stride,
     dilation; fprop and wgrad with every pad mode, by mapping indices while lowering.
 Layout: channels last; channels first through a blocked transpose. Weights as panels.
-Accumulates: in the operands' type, float32 or float64, one sum per output in a fixed order.
+Accumulates: in the operands' type (float32, float64, int32, int64), one sum per output in a
+    fixed order; integers wrap.
 Good at: few channels, odd padding; the fallback that takes any shape. Bad at: memory traffic,
     each source element is copied once per tap.
 
@@ -205,10 +206,10 @@ class ConvIm2col:
     traits = Traits(strict_nan=False)
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """Any float32 or float64 convolution with work to do; pad modes except in dgrad."""
+        """Any convolution in one type, with work to do; pad modes except in dgrad."""
         if not isinstance(problem, ConvProblem):
             return NOT_A_CONVOLUTION
-        refusal = refuse_common(problem)
+        refusal = refuse_common(problem, integers=True)
         if refusal is None and problem.direction is Direction.DGRAD:
             refusal = refuse_pad_modes(problem)
         return refusal

@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, settings, strategies
 from numpy.testing import assert_array_equal
 
 from convforge import reference
@@ -21,6 +21,7 @@ from convforge.plan import Plan, Policy, plan
 from convforge.problem import (
     ConvProblem,
     Direction,
+    DType,
     Order,
     PadMode,
     PoolKind,
@@ -164,10 +165,18 @@ def test_around_the_tile(name, problem):
     check(planned, data, run(planned, data), exact=True)
 
 
+def types_of(name: str) -> list[DType]:
+    """Types of the images of those problems that an algorithm accepts."""
+    accepted = (problem for problem in EVERYTHING if refusal(name, problem) is None)
+    return sorted({problem.x.dtype for problem in accepted if isinstance(problem, ConvProblem)})
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
-@given(problem=conv_problems(modes=tuple(PadMode)) | pool_problems())
+@given(data=strategies.data())
 @settings(max_examples=60)
-def test_drawn_problems(name, problem):
+def test_drawn_problems(name, data):
+    convolutions = conv_problems(modes=tuple(PadMode), dtypes=types_of(name) or (DType.F32,))
+    problem = data.draw(convolutions | pool_problems(), label="problem")
     refused = refusal(name, problem)
     if refused is not None:
         assert str(refused)

@@ -99,7 +99,13 @@ _FEW = (
     "n2c8h5w15_k40r1s1",
 )
 _ORDERS = ("nchw", "nchw-krsc", "nhwc", "nhwc-krsc", "nhwc-kcrs-nchw", "nchw-krsc-nhwc")
-_TYPES = ("f16", "bf16", "c64", "c128", "i8-i8-i32", "u8-i8-i32", "i32", "i64", "f16-f16-f32")
+_TYPES = ("f16", "bf16", "c64", "c128", "i8", "i16", "i32", "i64", "i16-i16-i16^i64")
+_MIXED = {
+    # What is read and what is written, in each direction.
+    "fprop": ("i8-i8-i32", "u8-i8-i32", "i16-i16-i64^i64", "f16-f16-f32", "bf16-bf16-f32"),
+    "dgrad": ("i32-i8-i8^i32", "i32-i8-u8^i32", "i64-i16-i16^i64", "f32-f16-f16", "f32-bf16-bf16"),
+    "wgrad": ("i8-i32-i8", "u8-i32-i8", "i16-i64-i16^i64", "f16-f32-f16", "bf16-f32-bf16"),
+}
 
 
 def spell(direction: str, dtype: str, order: str, geometry: str) -> str:
@@ -156,7 +162,37 @@ CONV_EPILOGUES = (
 )
 """Bias, residual, activations, accumulation."""
 
-CONV_TYPES = _all(["fprop"], _TYPES, _BOTH, _FEW[:3])
+CONV_TYPES = tuple(
+    dict.fromkeys(
+        (
+            *_all(_EACH, _TYPES, _BOTH, _FEW),
+            *(
+                spell(direction, types, order, few)
+                for direction, mixed in _MIXED.items()
+                for types in mixed
+                for order in _BOTH
+                for few in (*_FEW[:3], CHANNELS[3], RANKS[-1])
+            ),
+            *_all(["fprop"], ["f16", "bf16"], _BOTH, (*EDGES[-6:], *RANKS, *MODES)),
+            *_all(_EACH, ["f16", "bf16"], _BOTH, (*GROUPS[:3], *CHANNELS[9:11], STRIDES[-1])),
+            *_all(
+                ["fprop", "dgrad"],
+                ["f16", "bf16"],
+                _BOTH,
+                [few + op for few in _FEW[1:3] for op in EPILOGUES],
+            ),
+            *_all(
+                ["fprop", "dgrad"],
+                ["i8", "i32", "i64", "c64"],
+                _BOTH,
+                [_FEW[1] + op for op in ("+bias", "+bias+residual", "+accumulate+bias")],
+            ),
+            *_all(
+                ["fprop"], ["i8", "i64"], _BOTH, [_FEW[1] + op for op in ("+relu", "+bias+relu6")]
+            ),
+        )
+    )
+)
 """Types that are neither float32 nor float64."""
 
 POOL_WINDOWS = (

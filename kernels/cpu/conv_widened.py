@@ -1,0 +1,156 @@
+"""Narrow types through an algorithm of a wide one: widen what is read, narrow what is written.
+
+Computes: whatever the inner algorithm does, of float16 and bfloat16 by way of float32, of int8,
+    uint8, int16 and int32 by way of the type that the problem keeps its sums in.
+Layout: the inner algorithm's; operands are widened in their own order, into the workspace.
+Accumulates: float32, int32 or int64. Floats are rounded once, at the end; integers wrap.
+Good at: layers for which the inner algorithm needs few operations. Bad at: layers bound by memory,
+    which it moves twice more.
+
+See docs/algorithms/conv_widened.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from math import prod
+
+from convforge.contract import (
+    Algorithm,
+    Buffer,
+    Config,
+    Machine,
+    Program,
+    Rejected,
+    Step,
+    WeightFormat,
+)
+from convforge.kernels.cpu import (
+    conv_depthwise,
+    conv_direct,
+    conv_fft,
+    conv_im2col,
+    conv_winograd3x3,
+)
+from convforge.kernels.cpu._convert import narrow_step, widen_step
+from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION
+from convforge.problem import ConvProblem, Direction, DType, PostOp, Problem
+
+_WIDE = {
+    # The type of sums: what may be stored.
+    DType.F32: (DType.F16, DType.BF16, DType.F32),
+    DType.I32: (DType.I8, DType.U8, DType.I16, DType.I32),
+    DType.I64: (DType.I8, DType.U8, DType.I16, DType.I32, DType.I64),
+}
+_OUTPUT = {Direction.FPROP: "y", Direction.DGRAD: "x", Direction.WGRAD: "w"}
+
+
+class ConvWidened:
+    """An algorithm of wide types as one of narrow types: ``cpu.conv_widened.direct`` and so on."""
+
+    revision = 1
+
+    def __init__(self, inner: Algorithm) -> None:
+        self.inner = inner
+        self.name = inner.name.replace("cpu.conv_", "cpu.conv_widened.")
+        self.tolerance = inner.tolerance
+        self.traits = inner.traits
+
+    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
+        """Narrow types whose widened problem the inner algorithm takes."""
+        if not isinstance(problem, ConvProblem):
+            return NOT_A_CONVOLUTION
+        refusal = self.inner.supports(_widened(problem), machine)
+        if refusal is not None:
+            return refusal
+        stored = {problem.x.dtype, problem.w.dtype, problem.y.dtype}
+        if stored == {problem.acc}:
+            return Rejected(f"type {problem.acc}: nothing to widen")
+        if not stored.issubset(_WIDE.get(problem.acc, ())):
+            return Rejected(
+                f"types {'/'.join(sorted(stored))} summed in {problem.acc}: half types in f32 and "
+                "integers in i32 or i64 only"
+            )
+        if DType.F16 in stored and machine.isa == "plain":
+            return Rejected("f16: this target has no instruction to convert it")
+        return None
+
+    def configs(self, problem: Problem, machine: Machine, workspace_limit: int) -> Iterable[Config]:
+        """The inner algorithm's, within what the widened operands leave of the limit."""
+        assert isinstance(problem, ConvProblem)
+        own = sum(_nbytes(problem, name) for name in ("x", "w", "y", "residual"))
+        return self.inner.configs(_widened(problem), machine, max(0, workspace_limit - own))
+
+    def weight_format(self, problem: Problem, config: Config) -> WeightFormat | None:
+        """The inner algorithm's, packed from widened weights."""
+        assert isinstance(problem, ConvProblem)
+        form = self.inner.weight_format(_widened(problem), config)
+        return form and replace(form, pack=_around(problem, form.pack))
+
+    def program(self, problem: Problem, config: Config, machine: Machine) -> Program:
+        """Widen what is read, run the inner program, narrow what it writes."""
+        assert isinstance(problem, ConvProblem)
+        return _around(problem, self.inner.program(_widened(problem), config, machine))
+
+
+def _widened(problem: ConvProblem) -> ConvProblem:
+    """The same problem with all operands in the type of its sums."""
+    x, w, y = (replace(o, dtype=problem.acc) for o in (problem.x, problem.w, problem.y))
+    return replace(problem, x=x, w=w, y=y)
+
+
+def _around(problem: ConvProblem, inner: Program) -> Program:
+    """A program of wide operands, each narrow one that it names in a buffer of its own."""
+    output = _OUTPUT[problem.direction]
+    used = {name for step in inner.steps for name in step.operands}
+    buffers: list[Buffer] = []
+    before: list[Step] = []
+    after: list[Step] = []
+    renamed: dict[str, str] = {}
+    for name in ("x", "w", "y", "bias", "residual"):
+        stored, count = _stored(problem, name), _elements(problem, name)
+        if name not in used or stored is problem.acc:
+            continue
+        wide = renamed[name] = f"wide_{name}"
+        buffers.append(Buffer(name=wide, nbytes=count * problem.acc.itemsize))
+        if name != output or problem.accumulate:
+            before.append(widen_step(name, wide, stored, problem.acc, count))
+        if name == output:
+            after.append(narrow_step(wide, name, problem.acc, stored, count))
+    steps = (
+        replace(step, operands=tuple(renamed.get(name, name) for name in step.operands))
+        for step in inner.steps
+    )
+    return Program(steps=(*before, *steps, *after), buffers=(*buffers, *inner.buffers))
+
+
+def _stored(problem: ConvProblem, name: str) -> DType:
+    """Type of an operand in memory; bias and residual are of the output's."""
+    if name in ("bias", "residual"):
+        name = _OUTPUT[problem.direction]
+    return getattr(problem, name).dtype
+
+
+def _elements(problem: ConvProblem, name: str) -> int:
+    """Elements of an operand."""
+    if name == "bias":
+        return problem.C if problem.direction is Direction.DGRAD else problem.K
+    if name == "residual":
+        name = _OUTPUT[problem.direction]
+    return prod(getattr(problem, f"{name}_shape"))
+
+
+def _nbytes(problem: ConvProblem, name: str) -> int:
+    """Workspace that widening an operand takes, at most."""
+    if name == "residual" and PostOp.RESIDUAL not in problem.post:
+        return 0
+    narrow = _stored(problem, name) is not problem.acc
+    return narrow * (_elements(problem, name) + 64) * problem.acc.itemsize
+
+
+ALGORITHMS = tuple(
+    ConvWidened(inner)
+    for room in (conv_depthwise, conv_direct, conv_fft, conv_im2col, conv_winograd3x3)
+    for inner in room.ALGORITHMS
+)
