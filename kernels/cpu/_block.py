@@ -6,6 +6,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from convforge.kernels.cpu._convert import narrowed
 from convforge.kernels.cpu._ir import (
     broadcast,
     constant,
@@ -135,7 +136,7 @@ def _reversed_bits(number, size):
 
 @intrinsic
 def block_store(context, kind, block, address, row_bytes, rows, columns):
-    """The first ``rows`` rows and ``columns`` columns of a block to memory."""
+    """The first ``rows`` rows and ``columns`` columns of a block to memory, as it is stored."""
 
     def codegen(context, builder, signature, args):
         _, block, address, row_bytes, rows, columns = args
@@ -145,8 +146,8 @@ def block_store(context, kind, block, address, row_bytes, rows, columns):
             wanted = builder.icmp_signed("<", constant(i), rows)
             mask = builder.select(broadcast(builder, wanted, inside.type), inside, nothing)
             place = builder.add(address, builder.mul(row_bytes, constant(i)))
-            row = builder.extract_value(block, i)
-            masked_store(builder, row, place, mask, kind.vector.itemsize)
+            row = narrowed(builder, builder.extract_value(block, i), kind.vector, kind.stored)
+            masked_store(builder, row, place, mask, kind.stored.itemsize)
         return context.get_dummy_value()
 
     places = (types.int64, types.int64, types.int64, types.int64)
@@ -155,15 +156,15 @@ def block_store(context, kind, block, address, row_bytes, rows, columns):
 
 @intrinsic
 def columns_store(context, kind, block, address, row_bytes, columns):
-    """All rows of a block, the first ``columns`` columns, to memory."""
+    """All rows of a block, the first ``columns`` columns, to memory, as they are stored."""
 
     def codegen(context, builder, signature, args):
         _, block, address, row_bytes, columns = args
         mask = lanes_below(builder, columns, kind.lanes)
         for i in range(kind.lanes):
             place = builder.add(address, builder.mul(row_bytes, constant(i)))
-            row = builder.extract_value(block, i)
-            masked_store(builder, row, place, mask, kind.vector.itemsize)
+            row = narrowed(builder, builder.extract_value(block, i), kind.vector, kind.stored)
+            masked_store(builder, row, place, mask, kind.stored.itemsize)
         return context.get_dummy_value()
 
     places = (types.int64, types.int64, types.int64)

@@ -47,7 +47,12 @@ class ChangeType(KindType):
 
     def __init__(self, element: str, stored: str):
         super().__init__(element, f"Change[{element},{stored}]")
-        self.stored = VectorType(stored, self.lanes)
+        self._stored = VectorType(stored, self.lanes)
+
+    @property
+    def stored(self) -> VectorType:
+        """What memory holds."""
+        return self._stored
 
 
 register_model(ChangeType)(models.OpaqueModel)

@@ -11,6 +11,7 @@ from convforge.contract import (
     Machine,
     Step,
 )
+from convforge.kernels.cpu._convert import stored_itemsize
 from convforge.kernels.cpu._gather import Gather, Taps, gathers
 from convforge.kernels.cpu._images import Images, output_strides
 from convforge.kernels.cpu._locate import (
@@ -115,13 +116,14 @@ def gather_multiply(tile, constants, pointers, worker, workers):
             offset = (c.first_block + block) * width
             channel = group * c.group_channels + offset
             left = min(width, c.group_channels - offset)
-            output = p.output + channel * (s.plane_bytes or size)
+            output = p.output + channel * (s.plane_bytes or stored_itemsize(tile))
             if c.plain and left == width and s.plane_bytes == 0:
                 tile_scatter(tile, sums, table + 40 * rows, output, s.row_bytes)
                 continue
             tile_store(tile, sums, slab, panel_row)
             if not c.plain or s.plane_bytes == 0:
-                bias, residual = p.bias + channel * size, p.residual + channel * size
+                at = channel * stored_itemsize(tile)
+                bias, residual = p.bias + at, p.residual + at
                 store_rows(tile, s, slab, count, left, table + 40 * rows, output, bias, residual)
             if s.plane_bytes:
                 store_planes(tile, s, slab, count, left, table + 40 * rows, output)
@@ -142,7 +144,7 @@ class GatherMultiply:
 
     def __init__(self, problem: ConvProblem, tile: Tile, io: Images, machine: Machine) -> None:
         self.problem, self.tile, self.io, self.machine = problem, tile, io, machine
-        self.size = problem.x.dtype.itemsize
+        self.size = tile.itemsize
         fprop = problem.direction is Direction.FPROP
         self.outputs = problem.group_K if fprop else problem.group_C
         self.inputs = problem.group_C if fprop else problem.group_K

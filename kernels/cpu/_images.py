@@ -45,8 +45,8 @@ class Images:
 
 def output_strides(problem: ConvProblem, planes: bool) -> tuple[int, int, int]:
     """(row_bytes, plane_bytes, dest_image) of the output as the store routine counts."""
-    size = problem.x.dtype.itemsize
     fprop = problem.direction is Direction.FPROP
+    size = (problem.y if fprop else problem.x).dtype.itemsize
     channels, spatial = (problem.K, problem.out) if fprop else (problem.C, problem.size)
     if planes:
         return size, prod(spatial) * size, channels * prod(spatial)

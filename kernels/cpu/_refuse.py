@@ -24,6 +24,11 @@ def refuse_common(problem: ConvProblem, *, integers: bool = False) -> Rejected |
     smooth = {PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH}.intersection(problem.post)
     if smooth and problem.acc in _WHOLE:
         return Rejected(f"{'/'.join(sorted(smooth))} of integers has no meaning")
+    return refuse_post(problem)
+
+
+def refuse_post(problem: ConvProblem) -> Rejected | None:
+    """Refusal of nothing to do, and of post ops that the store routine does not know."""
     if 0 in (prod(problem.x_shape), prod(problem.w_shape), prod(problem.y_shape)):
         return Rejected("nothing to multiply: an extent is zero")
     order = [PostOp.BIAS, PostOp.RESIDUAL, *ACTIVATIONS]

@@ -9,17 +9,21 @@ from __future__ import annotations
 import math
 
 from convforge.kernels.cpu._block import block_store, block_transpose, columns_store, whole_load
+from convforge.kernels.cpu._convert import (
+    load_stored,
+    store_all_stored,
+    store_stored,
+    stored_itemsize,
+)
 from convforge.kernels.cpu._tile import Tile, tile_columns
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
     load,
-    load_first,
     load_scalar,
     scalar,
     splat,
     store,
-    store_first,
     store_scalar,
     vector_bytes,
     where_less,
@@ -104,10 +108,11 @@ def store_rows(tile, s, slab, count, width, destinations, output, bias, residual
                 break
             at = j * vector
             value = load(tile, place + at)
+            first = j * lanes(tile) * stored_itemsize(tile)
             if s.has_bias:
-                value = value + load_first(tile, bias + at, left)
+                value = value + load_stored(tile, bias + first, left)
             if s.has_residual:
-                value = value + load_first(tile, residual + offset + at, left)
+                value = value + load_stored(tile, residual + offset + first, left)
             if s.activation == _RELU or s.activation == _RELU6:
                 value = where_less(value, none, none, value)
                 if s.activation == _RELU6:
@@ -117,13 +122,13 @@ def store_rows(tile, s, slab, count, width, destinations, output, bias, residual
                 _apply_smooth(tile, place + at, min(left, lanes(tile)), s.activation)
                 value = load(tile, place + at)
             if s.accumulate:
-                value = value + load_first(tile, output + offset + at, left)
+                value = value + load_stored(tile, output + offset + first, left)
             if s.plane_bytes:
                 store(place + at, value)
             elif left >= lanes(tile):
-                store(output + offset + at, value)
+                store_all_stored(tile, output + offset + first, value)
             else:
-                store_first(output + offset + at, value, left)
+                store_stored(tile, output + offset + first, value, left)
 
 
 @device

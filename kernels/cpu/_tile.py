@@ -15,6 +15,7 @@ from numba.core import types
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
 from convforge.contract import Machine
+from convforge.kernels.cpu._convert import narrowed
 from convforge.kernels.cpu._ir import (
     broadcast,
     constant,
@@ -36,6 +37,15 @@ class TileType(KindType):
         self.accumulators = types.UniTuple(self.vector, rows * columns)
         self.pointers = types.UniTuple(types.int64, rows)
 
+    @property
+    def operand(self):
+        """What the pieces of IR that load a product's factors know them by."""
+        return self
+
+    def multiply_add(self, builder, a, b, total):
+        """``total + a * b``: how a product of factors is added to a sum."""
+        return multiply_add(builder, a, b, total)
+
 
 register_model(TileType)(models.OpaqueModel)
 
@@ -47,6 +57,7 @@ class Tile:
         self._numba_type_ = TileType(element, rows, columns)
         self.rows = rows
         self.lanes = self._numba_type_.lanes
+        self.itemsize = self._numba_type_.vector.itemsize
         self.width = columns * self.lanes
 
     def __repr__(self):
@@ -149,7 +160,7 @@ def tile_store(context, tile, accumulators, address, row_bytes):
 
 @intrinsic
 def tile_scatter(context, tile, accumulators, table, base, row_bytes):
-    """Accumulators to memory, row i at ``base + table[i] * row_bytes``."""
+    """Accumulators to memory as they are stored, row i at ``base + table[i] * row_bytes``."""
 
     def codegen(context, builder, signature, args):
         _, accumulators, table, base, row_bytes = args
@@ -158,9 +169,10 @@ def tile_scatter(context, tile, accumulators, table, base, row_bytes):
             at = builder.inttoptr(builder.add(table, constant(8 * row)), word.as_pointer())
             start = builder.add(base, builder.mul(builder.load(at), row_bytes))
             for column in range(tile.columns):
-                place = builder.add(start, constant(column * tile.lanes * tile.vector.itemsize))
+                place = builder.add(start, constant(column * tile.lanes * tile.stored.itemsize))
                 value = builder.extract_value(accumulators, row * tile.columns + column)
-                store_vector(builder, value, place, tile.vector.itemsize)
+                value = narrowed(builder, value, tile.vector, tile.stored)
+                store_vector(builder, value, place, tile.stored.itemsize)
         return context.get_dummy_value()
 
     places = (types.int64, types.int64, types.int64)
@@ -197,15 +209,15 @@ def _rank1(builder, tile, accumulators, elements, b):
     """``acc[i, j] += elements[i] * b[j]``; ``elements`` loads the i-th one."""
     vector_bytes = tile.lanes * tile.vector.itemsize
     row_of_b = [
-        load_vector(builder, builder.add(b, constant(j * vector_bytes)), tile)
+        load_vector(builder, builder.add(b, constant(j * vector_bytes)), tile.operand)
         for j in range(tile.columns)
     ]
     for i in range(tile.rows):
-        splat = broadcast(builder, elements(i), tile.vector.llvm)
+        splat = broadcast(builder, elements(i), tile.operand.vector.llvm)
         for j, vector in enumerate(row_of_b):
             at = i * tile.columns + j
             total = builder.extract_value(accumulators, at)
-            total = multiply_add(builder, splat, vector, total)
+            total = tile.multiply_add(builder, splat, vector, total)
             accumulators = builder.insert_value(accumulators, total, at)
     return accumulators
 
@@ -219,7 +231,7 @@ def outer(context, tile, accumulators, pointers, offset, b):
 
         def element(i):
             address = builder.add(builder.extract_value(pointers, i), offset)
-            return load_element(builder, address, tile)
+            return load_element(builder, address, tile.operand)
 
         return _rank1(builder, tile, accumulators, element, b)
 

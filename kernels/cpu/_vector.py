@@ -81,6 +81,11 @@ class KindType(types.Type):
         self.scalar = _SCALARS[element]
         super().__init__(name=name or f"Vector[{element}x{self.lanes}]")
 
+    @property
+    def stored(self) -> VectorType:
+        """What results of this kind are in memory."""
+        return self.vector
+
 
 register_model(KindType)(models.OpaqueModel)
 

@@ -138,12 +138,12 @@ def test_error_where_nothing_cancels(name, problem):
 def tiles(name: str) -> list[ConvProblem]:
     """Problems around the tile that an algorithm says it uses, in rows and vectors."""
     found = {}
-    for dtype, channels in (("f32", 64), ("f64", 32), ("f32", 16)):
+    for dtype, channels in (("f32", 64), ("f64", 32), ("f32", 16), ("bf16", 64), ("bf16", 16)):
         problem = parse(f"fprop:{dtype}:nhwc-krsc:n4c16h28w28_k{channels}r3s3_p1x1")
         if refusal(name, problem) is None:
             config = next(iter(ALGORITHMS[name].configs(problem, MACHINE, 1 << 30)))
             if hasattr(config, "rows") and hasattr(config, "columns"):
-                width = config.columns * MACHINE.vector_bytes // problem.x.dtype.itemsize
+                width = config.columns * MACHINE.vector_bytes // problem.acc.itemsize
                 found |= dict.fromkeys(
                     cases.around_tile(pixels=config.rows, channels=width, dtype=dtype)
                 )

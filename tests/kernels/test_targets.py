@@ -38,6 +38,22 @@ for algorithm in ("conv_direct", "conv_im2col"):
         bias = rng.integers(-4, 5, p.problem.K).astype(dtype) if "bias" in text else None
         expected = reference.compute(p.problem, *arrays, bias=bias)
         assert np.array_equal(p(*arrays, bias=bias), expected), (algorithm, text)
+from convforge.contract import UnsupportedProblem
+from convforge.testing.data import operands
+for dtype in ("bf16", "f16", "i8-i8-i32", "i32"):
+    if dtype == "f16" and isa() == "plain":
+        continue
+    text = f"fprop:{dtype}:n2c20h9w11_k40r3s3_st2x1_p1x2"
+    p = plan(text, Policy(algorithm="conv_widened.direct"))
+    arrays = operands(p.problem, "integers").arrays
+    expected = reference.compute(p.problem, *arrays)
+    assert np.array_equal(p(*arrays), expected.astype(p(*arrays).dtype)), text
+try:
+    plan("fprop:bf16:n1c4h5w5_k4r3s3", Policy(algorithm="conv_dot"))
+except UnsupportedProblem as refusal:
+    assert "dot product" in str(refusal), refusal
+else:
+    raise AssertionError("conv_dot runs without its instruction")
 """
 # A NEON tile on this machine's LLVM: the loop of accumulate_run, for an aarch64 target.
 NEON = """

@@ -1,0 +1,215 @@
+"""Direct convolution of narrow types on dot-product instructions.
+
+Computes: fprop and dgrad of one to three axes, groups, stride, dilation, zero padding; bfloat16.
+Layout: channels last in place where whole units of 4 bytes hold a group's channels; otherwise, and
+    channels first, through a copy. Weights as panels of units.
+Accumulates: float32, one sum per output in a fixed order; results are rounded as they are stored.
+Good at: everything dense. Bad at: groups of few channels, which fill few lanes.
+
+The tile, the taps and the rows are those of conv_direct. See docs/algorithms/conv_dot.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import prod
+
+from convforge.contract import (
+    Buffer,
+    Machine,
+    Program,
+    Rejected,
+    Step,
+    Tolerance,
+    Traits,
+    WeightFormat,
+)
+from convforge.kernels.cpu._direct import GatherMultiply
+from convforge.kernels.cpu._dot import Dot, refuse_host, sums_of
+from convforge.kernels.cpu._images import images
+from convforge.kernels.cpu._planes import is_channels_last
+from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_pad_modes, refuse_post
+from convforge.kernels.cpu._tile import choose_shape
+from convforge.kernels.cpu._units import UNIT_BYTES, units_of, units_step
+from convforge.kernels.cpu._weights import pack_step, panel_shape, stage_buffer
+from convforge.problem import ConvProblem, Direction, DType, Operand, Order, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class DotConfig:
+    """Rows and columns (vectors) of the register tile."""
+
+    rows: int
+    columns: int
+
+
+class ConvDot:
+    """The algorithm ``cpu.conv_dot``."""
+
+    name = "cpu.conv_dot"
+    revision = 1
+    tolerance = Tolerance(growth=4.0, exact=True)
+    traits = Traits(strict_nan=False)
+
+    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
+        """Narrow factors that this machine has an instruction for."""
+        if not isinstance(problem, ConvProblem):
+            return NOT_A_CONVOLUTION
+        if problem.direction is Direction.WGRAD:
+            return Rejected("wgrad: fprop and dgrad only")
+        source, written = _source(problem), _written(problem)
+        factors = {source.dtype, problem.w.dtype}
+        sums = sums_of(source.dtype) if len(factors) == 1 else None
+        if sums is not problem.acc or written.dtype not in (source.dtype, sums):
+            return Rejected(
+                f"types {'/'.join(sorted(factors))} summed in {problem.acc}, stored as "
+                f"{written.dtype}: no such dot product"
+            )
+        return (
+            refuse_host(source.dtype, machine) or refuse_post(problem) or refuse_pad_modes(problem)
+        )
+
+    def configs(
+        self, problem: Problem, machine: Machine, workspace_limit: int
+    ) -> Iterable[DotConfig]:
+        """The tile that wastes least."""
+        assert isinstance(problem, ConvProblem)
+        fprop = problem.direction is Direction.FPROP
+        pixels = problem.N * prod(problem.out if fprop else problem.size)
+        channels = problem.group_K if fprop else problem.group_C
+        config = DotConfig(*choose_shape(machine, UNIT_BYTES, pixels, channels))
+        workspace = self.program(problem, config, machine).workspace_bytes(machine.threads)
+        if workspace <= workspace_limit:
+            yield config
+
+    def weight_format(self, problem: Problem, config: DotConfig) -> WeightFormat | None:
+        """Panels of the tile's width, of units."""
+        assert isinstance(problem, ConvProblem)
+        width = _tile(problem, config).width
+        filters = _filters(problem)
+        geometry = "x".join(str(n) for n in (problem.K, problem.group_C, *problem.filter))
+        letter = "k" if problem.direction is Direction.FPROP else "c"
+        shape = panel_shape(filters, width)
+        pack = Program(
+            steps=(pack_step(filters, width, range(shape[1])),),
+            buffers=(stage_buffer(filters, width),),
+        )
+        return WeightFormat(
+            id=f"{letter}b{width}:{problem.w.dtype}u:{geometry}:g{problem.groups}",
+            nbytes=prod(shape) * UNIT_BYTES,
+            pack=_behind("w", _weight_units(problem), filters.w_shape, pack),
+        )
+
+    def program(self, problem: Problem, config: DotConfig, machine: Machine) -> Program:
+        """Put channels into units where they are not, and multiply every grid."""
+        assert isinstance(problem, ConvProblem)
+        tile, of_units = _tile(problem, config), _of_units(problem)
+        io = images(of_units)
+        multiply = GatherMultiply(of_units, tile, io, machine)
+        inner = Program(
+            steps=(*io.before, *multiply.steps(), *io.after),
+            buffers=(*io.buffers, multiply.scratch),
+        )
+        name = "x" if problem.direction is Direction.FPROP else "y"
+        shape = of_units.x_shape if name == "x" else of_units.y_shape
+        return _behind(name, _image_units(problem, name), shape, inner)
+
+
+def _source(problem: ConvProblem) -> Operand:
+    return problem.x if problem.direction is Direction.FPROP else problem.y
+
+
+def _written(problem: ConvProblem) -> Operand:
+    return problem.y if problem.direction is Direction.FPROP else problem.x
+
+
+def _tile(problem: ConvProblem, config: DotConfig) -> Dot:
+    return Dot(_source(problem).dtype, _written(problem).dtype, config.rows, config.columns)
+
+
+_UNITS = Operand(dtype=DType.I32, order=Order.CHANNELS_LAST)
+
+
+def _of_units(problem: ConvProblem) -> ConvProblem:
+    """The problem with a unit for each channel that is summed."""
+    if problem.direction is Direction.FPROP:
+        units = units_of(problem.group_C, problem.x.dtype) * problem.groups
+        return replace(problem, C=units, x=_UNITS, w=_UNITS)
+    units = units_of(problem.group_K, problem.y.dtype) * problem.groups
+    return replace(problem, K=units, y=_UNITS, w=_UNITS)
+
+
+def _filters(problem: ConvProblem) -> ConvProblem:
+    """A forward problem whose weights are this one's units, ``[output][tap][unit]``."""
+    of_units = _of_units(problem)
+    if problem.direction is Direction.FPROP:
+        return of_units
+    return replace(of_units, direction=Direction.FPROP, C=of_units.K, K=problem.C, post=())
+
+
+def _behind(name: str, step: Step | None, shape: tuple[int, ...], inner: Program) -> Program:
+    """A program that reads units, behind the step that makes them of an operand."""
+    if step is None:
+        return inner
+    units = f"{name}_units"
+    steps = (
+        replace(s, operands=tuple(units if operand == name else operand for operand in s.operands))
+        for s in inner.steps
+    )
+    buffer = Buffer(name=units, nbytes=prod(shape) * UNIT_BYTES)
+    return Program(steps=(step, *steps), buffers=(buffer, *inner.buffers))
+
+
+def _image_units(problem: ConvProblem, name: str) -> Step | None:
+    """The step from images to their units; None if they lie in memory like that."""
+    fprop = problem.direction is Direction.FPROP
+    operand = _source(problem)
+    channels, spatial = (problem.C, problem.size) if fprop else (problem.K, problem.out)
+    own, size, pixels = channels // problem.groups, operand.dtype.itemsize, prod(spatial)
+    row = units_of(own, operand.dtype) * UNIT_BYTES
+    last = is_channels_last(operand.order, channels, spatial)
+    if last and own * size == row:
+        return None
+    channel, pixel = (size, channels * size) if last else (pixels * size, size)
+    return units_step(
+        name,
+        f"{name}_units",
+        operand.dtype,
+        (problem.groups, problem.N, pixels, own),
+        (own * channel, channels * pixels * size, pixel, channel),
+        (row, problem.groups * row * pixels, problem.groups * row),
+    )
+
+
+def _weight_units(problem: ConvProblem) -> Step | None:
+    """The step from weights to units of what is summed; None if they lie in memory like that."""
+    size, taps, dtype = problem.w.dtype.itemsize, problem.taps, problem.w.dtype
+    filter_bytes = problem.group_C * taps * size
+    last = is_channels_last(problem.w.order, problem.group_C, problem.filter)
+    channel, tap = (size, problem.group_C * size) if last else (taps * size, size)
+    if problem.direction is Direction.FPROP:
+        row = units_of(problem.group_C, dtype) * UNIT_BYTES
+        if last and row == problem.group_C * size:
+            return None
+        extents = (1, problem.K, taps, problem.group_C)
+        return units_step(
+            "w", "w_units", dtype, extents, (0, filter_bytes, tap, channel), (0, taps * row, row)
+        )
+    row = units_of(problem.group_K, dtype) * UNIT_BYTES
+    group = problem.group_K * filter_bytes, problem.group_C * taps * row
+    # Whatever is adjacent in memory is the inner extent.
+    outer, inner = (taps, tap, row), (problem.group_C, channel, taps * row)
+    if not last:
+        outer, inner = inner, outer
+    return units_step(
+        "w",
+        "w_units",
+        dtype,
+        (problem.groups, outer[0], inner[0], problem.group_K),
+        (group[0], outer[1], inner[1], filter_bytes),
+        (group[1], outer[2], inner[2]),
+    )
+
+
+ALGORITHMS = (ConvDot(),)
