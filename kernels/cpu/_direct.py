@@ -38,14 +38,14 @@ from convforge.kernels.cpu._tile import (
     tile_columns,
     tile_rows,
     tile_scatter,
+    tile_start,
     tile_store,
-    tile_zeros,
 )
 from convforge.kernels.cpu._vector import itemsize, lanes
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
-from convforge.runtime.rawmem import clear_bytes, copy_bytes, load_word, store_word
+from convforge.runtime.rawmem import copy_bytes, fill_bytes, load_word, store_word
 
 _SET_BYTES = 4096
 """Rows this far apart share one set of the L1: more of them than ways evict each other."""
@@ -56,7 +56,7 @@ MOST_TASKS_PER_THREAD = 4
 DIRECT = Layout(
     "Direct",
     "groups blocks first_block batch run line_run step tap_panel_bytes panel_bytes "
-    "group_source_bytes group_channels scratch_bytes zero_bytes copies plain",
+    "group_source_bytes group_channels scratch_bytes zero_bytes zero_byte starts copies plain",
 )
 _direct = DIRECT.view
 _DIRECT_BYTES = DIRECT.nbytes
@@ -67,6 +67,8 @@ _operands = _OPERANDS.view
 @kernel
 def gather_multiply(tile, constants, pointers, worker, workers):
     """Sum source pixels times panels over the taps of a grid.
+
+    Where a zero of the source is not zero in memory, rows behind the panels make up for it.
 
     A task is one tile of pixels times a batch of channel blocks whose panels fit the L2: the
     tile's pointers are found once for the batch, and its pixels stay in L1.
@@ -83,7 +85,7 @@ def gather_multiply(tile, constants, pointers, worker, workers):
     table = p.scratch + worker * c.scratch_bytes
     slab = table + 8 * COLUMNS * rows
     zeros = slab + (rows + lanes(tile)) * panel_row
-    clear_bytes(zeros, c.zero_bytes)
+    fill_bytes(zeros, c.zero_byte, c.zero_bytes)
 
     tiles = (g.pixels + rows - 1) // rows
     batches = (c.blocks + c.batch - 1) // c.batch
@@ -103,7 +105,7 @@ def gather_multiply(tile, constants, pointers, worker, workers):
             _copy_rows(tile, table, zeros + c.zero_bytes, c.run * size)
         for block in range(first, min(first + c.batch, c.blocks)):
             panel = p.weights + (group * c.blocks + block) * c.panel_bytes
-            sums = tile_zeros(tile)
+            sums = tile_start(tile, p.weights + c.starts + (group * c.blocks + block) * panel_row)
             for i in range(many):
                 tap = tap_view(first_tap + i * TAP_BYTES)
                 rows_at, moved = table, tap.source_bytes
@@ -200,6 +202,8 @@ class GatherMultiply:
                 group_channels=self.outputs,
                 scratch_bytes=self.scratch.nbytes,
                 zero_bytes=self.zero_bytes,
+                zero_byte=tile.zero_byte,
+                starts=problem.groups * len(self.blocks) * self.panel_bytes,
                 copies=copies,
                 plain=not (problem.post or problem.accumulate),
             )

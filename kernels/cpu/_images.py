@@ -65,12 +65,13 @@ def channels_last(
     return buffer, (step,), (Buffer(name=buffer, nbytes=nbytes),)
 
 
-def images(problem: ConvProblem, tapwise: bool = True) -> Images:
+def images(problem: ConvProblem, tapwise: bool = True, fill: int = 0) -> Images:
     """Operands of fprop or dgrad, channels last.
 
     Args:
         tapwise: The kernel adds tap by tap. Then a source with few channels may be a padded
             copy whose taps are rows, and a pointwise one, which no tap leaves, stays as it is.
+        fill: What every byte of padding is.
     """
     if problem.direction is Direction.FPROP:
         source, source_is = "x", (problem.x, problem.C, problem.size)
@@ -104,7 +105,7 @@ def images(problem: ConvProblem, tapwise: bool = True) -> Images:
         buffers, output = buffers + own, name
     run, grids = 0, tuple[Gather, ...]()
     if tapwise and problem.direction is Direction.FPROP and wants_rows(problem):
-        step, buffer = padded_copy(problem, source)
+        step, buffer = padded_copy(problem, source, fill)
         before, buffers = (*before, step), (*buffers, buffer)
         source, run, grids = "padded", problem.C * problem.axes[-1].filter, (rows_of(problem),)
     return Images(
@@ -122,10 +123,10 @@ def images(problem: ConvProblem, tapwise: bool = True) -> Images:
     )
 
 
-def padded_copy(problem: ConvProblem, source: str) -> tuple[Step, Buffer]:
-    """The step that fills the buffer ``padded`` with x and the zeros around it."""
+def padded_copy(problem: ConvProblem, source: str, fill: int = 0) -> tuple[Step, Buffer]:
+    """The step that fills the buffer ``padded`` with x and the padding around it."""
     nbytes = problem.N * problem.C * prod(a.padded for a in problem.axes) * problem.x.dtype.itemsize
-    step = pad_step(source, "padded", problem.x.dtype, problem.N, problem.C, problem.axes)
+    step = pad_step(source, "padded", problem.x.dtype, problem.N, problem.C, problem.axes, fill)
     return step, Buffer(name="padded", nbytes=nbytes)
 
 

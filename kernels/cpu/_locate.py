@@ -17,7 +17,7 @@ from convforge.kernels.cpu._rows import (
     times_plus,
     within,
 )
-from convforge.kernels.cpu._tile import tile_rows
+from convforge.kernels.cpu._tile import tile_rows, zeros_count
 from convforge.kernels.cpu._vector import store
 from convforge.runtime.args import Layout, pack_table
 from convforge.runtime.jit import device, inlined
@@ -147,7 +147,7 @@ def _carry(low, high, extent):
 def clip(tile, g, tap, table, zeros):
     """Fill the clipped pointers of a tile for one tap: ``zeros`` where it leaves the source.
 
-    Returns whether it stays inside for any row.
+    Returns whether it stays inside for any row, or products with ``zeros`` count as well.
     """
     column = 8 * tile_rows(tile)
     d = within(load_rows(tile, table + 2 * column), tap.d, g.source_d)
@@ -156,4 +156,4 @@ def clip(tile, g, tap, table, zeros):
     inside = both(both(d, h), w)
     address = plus(load_rows(tile, table), tap.source_bytes)
     store(table + column, pick(inside, address, every_row(tile, zeros)))
-    return for_any(inside)
+    return zeros_count(tile) or for_any(inside)

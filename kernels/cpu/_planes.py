@@ -22,7 +22,7 @@ from convforge.kernels.cpu._vector import (
 from convforge.problem import Axis, DType, Order
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import embedded, kernel
-from convforge.runtime.rawmem import clear_bytes, copy_bytes
+from convforge.runtime.rawmem import copy_bytes, fill_bytes
 
 STRIP = 64
 """Rows and columns of a task: several adjacent cache lines of every row it reads."""
@@ -30,7 +30,7 @@ FEW_ROWS = 5
 """An RGB image is faster an element at a time."""
 _MATRICES = Layout("Matrices", "count rows columns")
 _matrices = _MATRICES.view
-_PAD = Layout("Pad", "images in_d in_h in_w out_d out_h out_w low_d low_h low_w channels")
+_PAD = Layout("Pad", "images in_d in_h in_w out_d out_h out_w low_d low_h low_w channels fill")
 _pad = _PAD.view
 _FROM_TO = Layout("FromTo", "source target")
 _from_to = _FROM_TO.view
@@ -67,14 +67,20 @@ def _transpose(source: str, target: str, dtype: DType, count: int, rows: int, co
 
 
 def pad_step(
-    source: str, target: str, dtype: DType, images: int, channels: int, axes: tuple[Axis, ...]
+    source: str,
+    target: str,
+    dtype: DType,
+    images: int,
+    channels: int,
+    axes: tuple[Axis, ...],
+    fill: int = 0,
 ) -> Step:
-    """NHWC to NHWC with the zeros of the problem's padding around it."""
+    """NHWC to NHWC with the problem's padding around it, whose every byte is ``fill``."""
     outer = 3 - len(axes)
     in_size = (1,) * outer + tuple(a.size for a in axes)
     out_size = (1,) * outer + tuple(a.padded for a in axes)
     low = (0,) * outer + tuple(a.pad_lo for a in axes)
-    fields = {"images": images, "channels": channels}
+    fields = {"images": images, "channels": channels, "fill": fill}
     for i, axis in enumerate("dhw"):
         fields |= {f"in_{axis}": in_size[i], f"out_{axis}": out_size[i], f"low_{axis}": low[i]}
     nbytes = images * channels * (prod(in_size) + prod(out_size)) * dtype.itemsize
@@ -150,8 +156,9 @@ def pad_images(kind, constants, pointers, worker, workers):
         inside = (d >= 0) & (d < m.in_d) & (h >= 0) & (h < m.in_h)
         source = p.source + ((n * m.in_d + d) * m.in_h + h) * length * size
         if inside:
-            clear_bytes(target, before * size)
+            fill_bytes(target, m.fill, before * size)
             copy_bytes(target + before * size, source, length * size)
-            clear_bytes(target + (before + length) * size, (row - before - length) * size)
+            after = (row - before - length) * size
+            fill_bytes(target + (before + length) * size, m.fill, after)
         else:
-            clear_bytes(target, row * size)
+            fill_bytes(target, m.fill, row * size)

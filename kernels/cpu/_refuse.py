@@ -21,10 +21,15 @@ def refuse_common(problem: ConvProblem, *, integers: bool = False) -> Rejected |
     taken = (*_FLOATS, *_WHOLE) if integers else _FLOATS
     if len(dtypes) > 1 or dtypes.isdisjoint(taken):
         return Rejected(f"types {'/'.join(sorted(dtypes))}: {' or '.join(taken)} throughout only")
+    return refuse_activations(problem) or refuse_post(problem)
+
+
+def refuse_activations(problem: ConvProblem) -> Rejected | None:
+    """Refusal of activations that integers do not have."""
     smooth = {PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH}.intersection(problem.post)
     if smooth and problem.acc in _WHOLE:
         return Rejected(f"{'/'.join(sorted(smooth))} of integers has no meaning")
-    return refuse_post(problem)
+    return None
 
 
 def refuse_post(problem: ConvProblem) -> Rejected | None:

@@ -37,6 +37,9 @@ class TileType(KindType):
         self.accumulators = types.UniTuple(self.vector, rows * columns)
         self.pointers = types.UniTuple(types.int64, rows)
 
+    zero_byte = 0
+    """What every byte of a zero among the factors of rows is."""
+
     @property
     def operand(self):
         """What the pieces of IR that load a product's factors know them by."""
@@ -58,6 +61,7 @@ class Tile:
         self.rows = rows
         self.lanes = self._numba_type_.lanes
         self.itemsize = self._numba_type_.vector.itemsize
+        self.zero_byte = self._numba_type_.zero_byte
         self.width = columns * self.lanes
 
     def __repr__(self):
@@ -125,11 +129,39 @@ def tile_columns(context, tile):
 @intrinsic
 def tile_zeros(context, tile):
     """Accumulators set to zero."""
+    return tile.accumulators(tile), _zeros(tile)
 
+
+def _zeros(tile):
     def codegen(context, builder, signature, args):
         return ir.Constant(ir.ArrayType(tile.vector.llvm, tile.rows * tile.columns), None)
 
-    return tile.accumulators(tile), codegen
+    return codegen
+
+
+@intrinsic
+def tile_start(context, tile, address):
+    """Accumulators before the first product: zeros, or each row that at the address."""
+    if not tile.zero_byte:
+        return tile.accumulators(tile, types.int64), _zeros(tile)
+
+    def codegen(context, builder, signature, args):
+        array = ir.Constant(context.get_value_type(tile.accumulators), ir.Undefined)
+        for i, place in _places(builder, tile, args[1], constant(0)):
+            array = builder.insert_value(array, load_vector(builder, place, tile), i)
+        return array
+
+    return tile.accumulators(tile, types.int64), codegen
+
+
+@intrinsic
+def zeros_count(context, tile):
+    """Whether products with zeros of the source change sums: where they are not zero in memory."""
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(ir.IntType(1), int(tile.zero_byte != 0))
+
+    return types.boolean(tile), codegen
 
 
 @intrinsic

@@ -1,9 +1,10 @@
 """Direct convolution of narrow types on dot-product instructions.
 
-Computes: fprop and dgrad of one to three axes, groups, stride, dilation, zero padding; bfloat16.
+Computes: fprop and dgrad of one to three axes, groups, stride, dilation, zero padding; of
+    bfloat16, int8 and uint8 in any pair that is not both unsigned, int16.
 Layout: channels last in place where whole units of 4 bytes hold a group's channels; otherwise, and
     channels first, through a copy. Weights as panels of units.
-Accumulates: float32, one sum per output in a fixed order; results are rounded as they are stored.
+Accumulates: float32 or int32, one sum per output in a fixed order; rounded or wrapped when stored.
 Good at: everything dense. Bad at: groups of few channels, which fill few lanes.
 
 The tile, the taps and the rows are those of conv_direct. See docs/algorithms/conv_dot.md.
@@ -26,10 +27,22 @@ from convforge.contract import (
     WeightFormat,
 )
 from convforge.kernels.cpu._direct import GatherMultiply
-from convforge.kernels.cpu._dot import Dot, refuse_host, sums_of
+from convforge.kernels.cpu._dot import (
+    INSTRUCTIONS,
+    SIGN,
+    STARTS_SCRATCH,
+    Dot,
+    refuse_host,
+    starts_step,
+)
 from convforge.kernels.cpu._images import images
 from convforge.kernels.cpu._planes import is_channels_last
-from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_pad_modes, refuse_post
+from convforge.kernels.cpu._refuse import (
+    NOT_A_CONVOLUTION,
+    refuse_activations,
+    refuse_pad_modes,
+    refuse_post,
+)
 from convforge.kernels.cpu._tile import choose_shape
 from convforge.kernels.cpu._units import UNIT_BYTES, units_of, units_step
 from convforge.kernels.cpu._weights import pack_step, panel_shape, stage_buffer
@@ -59,15 +72,22 @@ class ConvDot:
         if problem.direction is Direction.WGRAD:
             return Rejected("wgrad: fprop and dgrad only")
         source, written = _source(problem), _written(problem)
-        factors = {source.dtype, problem.w.dtype}
-        sums = sums_of(source.dtype) if len(factors) == 1 else None
-        if sums is not problem.acc or written.dtype not in (source.dtype, sums):
+        instruction = INSTRUCTIONS.get((source.dtype, problem.w.dtype))
+        sums = instruction and instruction.sums
+        if instruction is None or sums is not problem.acc:
             return Rejected(
-                f"types {'/'.join(sorted(factors))} summed in {problem.acc}, stored as "
-                f"{written.dtype}: no such dot product"
+                f"types {source.dtype}-{problem.w.dtype} summed in {problem.acc}: no dot product"
             )
+        if written.dtype not in (source.dtype, sums):
+            return Rejected(f"{written.dtype} results of {source.dtype}: {sums} or as images only")
+        strides = max(a.stride for a in problem.axes)
+        if instruction.flips and problem.direction is Direction.DGRAD and strides > 1:
+            return Rejected("dgrad of i8 with a stride: its grids take different sums of weights")
         return (
-            refuse_host(source.dtype, machine) or refuse_post(problem) or refuse_pad_modes(problem)
+            refuse_host(instruction, machine)
+            or refuse_activations(problem)
+            or refuse_post(problem)
+            or refuse_pad_modes(problem)
         )
 
     def configs(
@@ -86,18 +106,24 @@ class ConvDot:
     def weight_format(self, problem: Problem, config: DotConfig) -> WeightFormat | None:
         """Panels of the tile's width, of units."""
         assert isinstance(problem, ConvProblem)
-        width = _tile(problem, config).width
+        tile = _tile(problem, config)
+        width = tile.width
         filters = _filters(problem)
         geometry = "x".join(str(n) for n in (problem.K, problem.group_C, *problem.filter))
         letter = "k" if problem.direction is Direction.FPROP else "c"
         shape = panel_shape(filters, width)
-        pack = Program(
-            steps=(pack_step(filters, width, range(shape[1])),),
-            buffers=(stage_buffer(filters, width),),
-        )
+        steps = [pack_step(filters, width, range(shape[1]))]
+        buffers = [stage_buffer(filters, width)]
+        nbytes, units = prod(shape) * UNIT_BYTES, "u"
+        if tile.zero_byte:
+            units = "s"
+            steps.append(starts_step(_tile(problem, replace(config, rows=1)), shape))
+            buffers.append(STARTS_SCRATCH)
+            nbytes += shape[0] * shape[1] * width * UNIT_BYTES
+        pack = Program(steps=tuple(steps), buffers=tuple(buffers))
         return WeightFormat(
-            id=f"{letter}b{width}:{problem.w.dtype}u:{geometry}:g{problem.groups}",
-            nbytes=prod(shape) * UNIT_BYTES,
+            id=f"{letter}b{width}:{problem.w.dtype}{units}:{geometry}:g{problem.groups}",
+            nbytes=nbytes,
             pack=_behind("w", _weight_units(problem), filters.w_shape, pack),
         )
 
@@ -105,7 +131,7 @@ class ConvDot:
         """Put channels into units where they are not, and multiply every grid."""
         assert isinstance(problem, ConvProblem)
         tile, of_units = _tile(problem, config), _of_units(problem)
-        io = images(of_units)
+        io = images(of_units, fill=tile.zero_byte)
         multiply = GatherMultiply(of_units, tile, io, machine)
         inner = Program(
             steps=(*io.before, *multiply.steps(), *io.after),
@@ -125,7 +151,8 @@ def _written(problem: ConvProblem) -> Operand:
 
 
 def _tile(problem: ConvProblem, config: DotConfig) -> Dot:
-    return Dot(_source(problem).dtype, _written(problem).dtype, config.rows, config.columns)
+    factors = _source(problem).dtype, problem.w.dtype
+    return Dot(factors, _written(problem).dtype, config.rows, config.columns)
 
 
 _UNITS = Operand(dtype=DType.I32, order=Order.CHANNELS_LAST)
@@ -169,7 +196,8 @@ def _image_units(problem: ConvProblem, name: str) -> Step | None:
     own, size, pixels = channels // problem.groups, operand.dtype.itemsize, prod(spatial)
     row = units_of(own, operand.dtype) * UNIT_BYTES
     last = is_channels_last(operand.order, channels, spatial)
-    if last and own * size == row:
+    flips = INSTRUCTIONS[operand.dtype, problem.w.dtype].flips
+    if last and own * size == row and not flips:
         return None
     channel, pixel = (size, channels * size) if last else (pixels * size, size)
     return units_step(
@@ -179,6 +207,7 @@ def _image_units(problem: ConvProblem, name: str) -> Step | None:
         (problem.groups, problem.N, pixels, own),
         (own * channel, channels * pixels * size, pixel, channel),
         (row, problem.groups * row * pixels, problem.groups * row),
+        flip=SIGN * 0x01010101 * flips,
     )
 
 

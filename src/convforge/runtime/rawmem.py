@@ -42,6 +42,20 @@ def clear_bytes(typing_context: Any, target: Any, nbytes: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def fill_bytes(typing_context: Any, target: Any, value: Any, nbytes: Any) -> Any:
+    """``memset`` to the lowest byte of a value, at an int64 address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _BYTE.as_pointer()
+        fill = builder.module.declare_intrinsic("llvm.memset", [pointer, _WORD])
+        to = builder.inttoptr(args[0], pointer)
+        builder.call(fill, [to, builder.trunc(args[1], _BYTE), args[2], _NOT_VOLATILE])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def load_word(typing_context: Any, address: Any) -> Any:
     """An int64 from memory."""
 
