@@ -112,7 +112,7 @@ def test_a_fused_activation_is_the_function(name):
 def test_arguments_stand_in_the_order_of_pytorch():
     conv = "input weight bias stride padding dilation groups"
     transposed = "input weight bias stride padding output_padding groups dilation"
-    added = ["layout", "activation", "residual", "algorithm", "policy", "out"]
+    added = ["layout", "activation", "residual", "algorithm", "policy", "out", "out_dtype"]
     for rank in (1, 2, 3):
         parameters = inspect.signature(getattr(F, f"conv{rank}d")).parameters
         assert list(parameters) == [*conv.split(), *added]
@@ -160,7 +160,8 @@ def test_keywords_are_those_of_the_signature(rank):
         [n for n, p in inspect.signature(f).parameters.items() if p.kind is p.KEYWORD_ONLY]
         for f in (plain, transposed)
     )
-    assert keywords == same == ["layout", "activation", "residual", "algorithm", "policy", "out"]
+    assert keywords == same
+    assert keywords[-2:] == ["out", "out_dtype"]
     message = rf"conv_transpose{rank}d\(\) got an unexpected keyword argument 'foo'"
     with pytest.raises(TypeError, match=message):
         transposed(None, None, foo=1)

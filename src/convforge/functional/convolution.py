@@ -35,6 +35,7 @@ def conv1d(
     algorithm: str | None = None,
     policy: Policy | None = None,
     out: Any = None,
+    out_dtype: Any = None,
 ) -> Any:
     """Cross-correlate a batch of sequences with a bank of filters.
 
@@ -44,6 +45,7 @@ def conv1d(
     args = conv_arguments(
         1, stride, padding, dilation, groups,
         layout=layout, activation=activation, algorithm=algorithm, policy=policy,
+        out_dtype=out_dtype,
     )  # fmt: skip
     return convolve(args, input, weight, bias, residual, out=out)
 
@@ -63,6 +65,7 @@ def conv2d(
     algorithm: str | None = None,
     policy: Policy | None = None,
     out: Any = None,
+    out_dtype: Any = None,
 ) -> Any:
     """Cross-correlate a batch of images with a bank of filters.
 
@@ -86,6 +89,8 @@ def conv2d(
             this call; the gradients choose for themselves.
         policy: Limits within which an algorithm is chosen.
         out: Where to write; must not share memory with an input. Not for recorded calls.
+        out_dtype: Type of the result, if not the usual one: float32 for half types, int64 for
+            integers, whose sums are kept in it.
 
     Returns:
         Shape ``(N, K, P, Q)`` or ``(K, P, Q)``, in the framework and in the memory order of
@@ -99,6 +104,7 @@ def conv2d(
     args = conv_arguments(
         2, stride, padding, dilation, groups,
         layout=layout, activation=activation, algorithm=algorithm, policy=policy,
+        out_dtype=out_dtype,
     )  # fmt: skip
     return convolve(args, input, weight, bias, residual, out=out)
 
@@ -118,6 +124,7 @@ def conv3d(
     algorithm: str | None = None,
     policy: Policy | None = None,
     out: Any = None,
+    out_dtype: Any = None,
 ) -> Any:
     """Cross-correlate a batch of volumes with a bank of filters.
 
@@ -127,6 +134,7 @@ def conv3d(
     args = conv_arguments(
         3, stride, padding, dilation, groups,
         layout=layout, activation=activation, algorithm=algorithm, policy=policy,
+        out_dtype=out_dtype,
     )  # fmt: skip
     return convolve(args, input, weight, bias, residual, out=out)
 
@@ -147,12 +155,13 @@ def conv_transpose1d(
     algorithm: str | None = None,
     policy: Policy | None = None,
     out: Any = None,
+    out_dtype: Any = None,
 ) -> Any:
     """Transpose of :func:`conv1d`; arguments as in :func:`conv_transpose2d`."""
     return conv_transpose(
         1, input, weight, bias, stride, padding, output_padding, groups, dilation,
         layout=layout, activation=activation, residual=residual, algorithm=algorithm,
-        policy=policy, out=out,
+        policy=policy, out=out, out_dtype=out_dtype,
     )  # fmt: skip
 
 
@@ -172,6 +181,7 @@ def conv_transpose2d(
     algorithm: str | None = None,
     policy: Policy | None = None,
     out: Any = None,
+    out_dtype: Any = None,
 ) -> Any:
     """Transpose of :func:`conv2d`, also called deconvolution: the gradient of its input.
 
@@ -191,6 +201,8 @@ def conv_transpose2d(
         algorithm: A name or glob of :func:`convforge.algorithms`, never replaced.
         policy: Limits within which an algorithm is chosen.
         out: Where to write; must not share memory with an input. Not for recorded calls.
+        out_dtype: Type of the result, if not the usual one: float32 for half types, int64 for
+            integers, whose sums are kept in it.
 
     Returns:
         Shape ``(N, K, P, Q)`` with ``P = (H - 1) * stride - 2 * padding + dilation * (R - 1)
@@ -203,7 +215,7 @@ def conv_transpose2d(
     return conv_transpose(
         2, input, weight, bias, stride, padding, output_padding, groups, dilation,
         layout=layout, activation=activation, residual=residual, algorithm=algorithm,
-        policy=policy, out=out,
+        policy=policy, out=out, out_dtype=out_dtype,
     )  # fmt: skip
 
 
@@ -223,12 +235,13 @@ def conv_transpose3d(
     algorithm: str | None = None,
     policy: Policy | None = None,
     out: Any = None,
+    out_dtype: Any = None,
 ) -> Any:
     """Transpose of :func:`conv3d`; arguments as in :func:`conv_transpose2d`."""
     return conv_transpose(
         3, input, weight, bias, stride, padding, output_padding, groups, dilation,
         layout=layout, activation=activation, residual=residual, algorithm=algorithm,
-        policy=policy, out=out,
+        policy=policy, out=out, out_dtype=out_dtype,
     )  # fmt: skip
 
 

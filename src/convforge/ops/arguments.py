@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from convforge.arrays import dtype_of
 from convforge.policy import Policy
-from convforge.problem import Axis, Order, PadMode, PoolKind, PostOp
+from convforge.problem import Axis, DType, Order, PadMode, PoolKind, PostOp
 
 Ints = int | tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -32,6 +33,7 @@ class ConvArguments(NamedTuple):
         transposed: The call is the transpose of the convolution that these describe.
         output_padding: Of a transposed one, each smaller than its stride.
         policy: Limits, with the algorithm's name in them; None is the default policy.
+        out_dtype: Type of the result, None for the usual one.
     """
 
     rank: int
@@ -45,6 +47,7 @@ class ConvArguments(NamedTuple):
     policy: Policy | None = None
     transposed: bool = False
     output_padding: Ints = 0
+    out_dtype: DType | None = None
 
 
 def conv_arguments(
@@ -61,6 +64,7 @@ def conv_arguments(
     policy: Policy | None = None,
     transposed: bool = False,
     output_padding: Any = 0,
+    out_dtype: Any = None,
 ) -> ConvArguments:
     """Bring the arguments of a call into their canonical spelling.
 
@@ -84,7 +88,7 @@ def conv_arguments(
     return ConvArguments(
         rank, stride, padding, dilation, groups, layout, padding_mode,
         activation_word(activation), policy,
-        transposed, output_padding,
+        transposed, output_padding, None if out_dtype is None else _element_type(out_dtype),
     )  # fmt: skip
 
 
@@ -382,6 +386,13 @@ def activation_word(word: Any) -> str | None:
     if word not in _ACTIVATIONS:
         raise ValueError(f"activation is {word!r}; wanted None or {', '.join(_ACTIVATIONS)}")
     return str(word)
+
+
+def _element_type(out_dtype: Any) -> DType:
+    try:
+        return dtype_of(np.dtype(out_dtype), "out_dtype")
+    except TypeError:
+        raise TypeError(f"out_dtype is {out_dtype!r}; wanted a type such as np.int64") from None
 
 
 def pad_mode(word: str) -> PadMode:

@@ -270,7 +270,7 @@ def _resolve(
         call = _geometry(args, input, weight, bias is not None, residual is not None)
     dtype = call.problem.w.dtype
     require_dtype("weight", weight[2], dtype, "the type of input", call.problem)
-    _check_epilogue(call, _result_dtype(dtype), bias, residual)
+    _check_epilogue(call, _result_dtype(dtype, args.out_dtype), bias, residual)
     return call
 
 
@@ -309,8 +309,9 @@ def _geometry(
     )
     order = order_of(input[0], input[1], dtype.itemsize, rank, channels_last=last)
     w_order = order_of(weight[0], weight[1], weight[2].itemsize, rank)
+    result = _result_dtype(dtype, args.out_dtype)
     read = Operand(dtype=dtype, order=order)
-    written = Operand(dtype=_result_dtype(dtype), order=order)
+    written = Operand(dtype=result, order=order)
     problem = ConvProblem(
         direction=Direction.DGRAD if transposed else Direction.FPROP,
         N=N,
@@ -321,7 +322,7 @@ def _geometry(
         x=written if transposed else read,
         w=Operand(dtype=dtype, order=w_order),
         y=read if transposed else written,
-        acc=dtype.accumulator,
+        acc=dtype.accumulator if dtype.eps else result,
         post=(
             *((PostOp.BIAS,) if bias else ()),
             *((PostOp.RESIDUAL,) if residual else ()),
@@ -370,9 +371,16 @@ def _transposed_size(args: ConvArguments, size: Shape, filter_size: list[int]) -
     return tuple(shape)
 
 
-def _result_dtype(dtype: DType) -> DType:
+def _result_dtype(dtype: DType, wanted: DType | None) -> DType:
     """Floats keep their type; integers come back as their sums are kept, so that none wraps."""
-    return dtype if dtype.eps else dtype.accumulator
+    usual = dtype if dtype.eps else dtype.accumulator
+    others = {dtype.accumulator} if dtype.eps else {DType.I64}
+    if wanted is None or wanted in (usual, *others):
+        return wanted or usual
+    names = " or ".join(dict.fromkeys(each.numpy_name for each in (usual, *others)))
+    raise TypeError(
+        f"out_dtype is {wanted.numpy_name}; of {dtype.numpy_name} there are results in {names}"
+    )
 
 
 def _check_epilogue(
