@@ -7,6 +7,7 @@ from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
 from convforge.kernels.cpu._ir import broadcast
+from convforge.kernels.cpu._vector import VectorType
 from convforge.kernels.cpu._wide import WideType
 
 
@@ -32,6 +33,37 @@ def index_kind(context, kind):
         return context.get_dummy_value()
 
     return WideType("i64", kind.lanes)(kind), codegen
+
+
+@intrinsic
+def half_kind(context, kind):
+    """The kind of int32 vectors with as many lanes as this kind's."""
+
+    def codegen(context, builder, signature, args):
+        return context.get_dummy_value()
+
+    return WideType("i32", kind.lanes)(kind), codegen
+
+
+@intrinsic
+def low_halves(context, x):
+    """Each lane's lower 32 bits."""
+    half = VectorType("i32", x.lanes)
+
+    def codegen(context, builder, signature, args):
+        return builder.trunc(args[0], half.llvm)
+
+    return half(x), codegen
+
+
+@intrinsic
+def equal(context, a, b):
+    """Lanes of two vectors of positions that are equal."""
+
+    def codegen(context, builder, signature, args):
+        return builder.icmp_signed("==", *args)
+
+    return MaskType(a.lanes)(a, a), codegen
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""Largest elements of windows and where they are, and the way back.
+"""Largest elements of windows, and where they are.
 
 Channels last, a vector is neighbouring channels. Channels first, a vector is neighbouring
 columns: the largest of a window's rows go to a *line* in L1, with minus infinity around it, and
@@ -16,14 +16,18 @@ from convforge.kernels.cpu._index import (
     index_kind,
     outranks,
 )
-from convforge.kernels.cpu._rows_met import box_of_pixels, box_of_rows, rows_behind, rows_met
+from convforge.kernels.cpu._rows_met import (
+    ask_behind,
+    box_of_pixels,
+    box_of_rows,
+    rows_behind,
+    rows_met,
+)
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
-    load_scalar,
     scalar,
     splat,
-    store_scalar,
     where_less,
     where_unordered,
 )
@@ -32,22 +36,14 @@ from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
     POOL_BYTES,
     axis_view,
-    first_window,
-    last_window,
     meets,
     pool_view,
 )
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
-from convforge.runtime.rawmem import load_word
 
 _POINTERS = Layout("MaxPointers", "x y indices scratch")
 _pointers = _POINTERS.view
-_BACK = Layout("MaxBackPointers", "dy indices dx")
-_back = _BACK.view
-STRIPS = Layout("PoolStrips", "images channels block strips length from_inner to_inner")
-_strips = STRIPS.view
-STRIPS_BYTES = STRIPS.nbytes
 _NOWHERE = np.iinfo(np.int64).max
 """Position of the padding: every equal in the image comes before it."""
 
@@ -111,10 +107,13 @@ def max_channels_last(kind, constants, pointers, worker, workers):
             first, columns = meets(w_axis, w, False)
             first += rows.first * g.from_w
             box = box_of_pixels(kind, g, rows, columns, w_axis.step)
+            pixel = row * g.to_w + w
+            written = p.y + (pixel * g.run + begin) * size
+            ask_behind(kind, g, p.x, rows, w, written, (end - begin) * size)
             for i in range(begin, end, width):
                 c = max(min(i, g.run - width), 0)
                 source = p.x + (first * g.run + c) * size
-                target = (row * g.to_w + w) * g.run + c
+                target = pixel * g.run + c
                 if g.indices:
                     best, where = _argmax_box(kind, source, box, count, first - image)
                     store_run(index_kind(kind), p.indices + 8 * target, where, count)
@@ -194,6 +193,8 @@ def max_channels_first(kind, constants, pointers, worker, workers):
     for first in range(tasks * worker // workers, last, g.chunk):
         count = min(g.chunk, last - first)
         for i in range(count):
+            target = p.y + (first + i) * to_w * size
+            ask_behind(kind, g, p.x, rows, 0, target, to_w * size)
             max_rows(kind, g, p.x, rows, line + i * pitch + pad)
             rows = rows_behind(g, axes, rows)
         for i in range(count):
@@ -233,56 +234,3 @@ def argmax_channels_first(kind, constants, pointers, worker, workers):
             target = row * g.to_w + w
             store_run(kind, p.y + target * size, best, g.to_w - w)
             store_run(index, p.indices + target * 8, where, g.to_w - w)
-
-
-@kernel
-def max_backward(kind, constants, pointers, worker, workers):
-    """Send dy to the elements it came from, one worker to a strip of an image or plane.
-
-    A strip is some positions of the outermost axis and a block of channels. The windows that
-    reach it are adjacent in memory, and each is asked whether it points into the strip: no two
-    workers meet, and every element adds up its windows in their order.
-    """
-    g, p = _strips(constants), _back(pointers)
-    axis = axis_view(constants + STRIPS_BYTES)
-    size = itemsize(kind)
-    blocks = (g.channels + g.block - 1) // g.block
-    tasks = g.images * g.strips * blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-        image, begin, block = task, 0, 0
-        if tasks > g.images:
-            strip, block = task // blocks, task % blocks * g.block
-            image, begin = strip // g.strips, strip % g.strips * g.length
-        end = min(begin + g.length, axis.size)
-        low, high = begin * g.to_inner, end * g.to_inner
-        first, last = 0, axis.out - 1
-        if g.strips > 1:
-            first, last = first_window(axis, begin), last_window(axis, end - 1)
-        window = (image * axis.out + first) * g.from_inner * g.channels + block
-        windows = (last + 1 - first) * g.from_inner
-        dy, indices = p.dy + window * size, p.indices + window * 8
-        dx = p.dx + (image * axis.size * g.to_inner * g.channels + block) * size
-        count = min(g.block, g.channels - block)
-        if count == g.channels:
-            fill(kind, dx + low * count * size, scalar(kind, 0), (high - low) * count)
-        else:
-            for pixel in range(low, high):
-                fill(kind, dx + pixel * g.channels * size, scalar(kind, 0), count)
-        if g.channels == 1:
-            _scatter(kind, dy, indices, windows, dx, low, high, 1, 0)
-            continue
-        for i in range(windows):
-            at = i * g.channels
-            _scatter(kind, dy + at * size, indices + at * 8, count, dx, low, high, g.channels, 1)
-
-
-@inlined
-def _scatter(kind, dy, indices, count, dx, low, high, channels, step):
-    """Add a run of dy to the pixels from ``low`` to ``high`` that its indices name."""
-    size = itemsize(kind)
-    for i in range(count):
-        pixel = load_word(indices + i * 8)
-        if low <= pixel < high:
-            place = dx + (pixel * channels + i * step) * size
-            value = load_scalar(kind, place) + load_scalar(kind, dy + i * size)
-            store_scalar(kind, place, value)

@@ -8,7 +8,13 @@ it, and the line is summed across.
 
 from __future__ import annotations
 
-from convforge.kernels.cpu._rows_met import box_of_pixels, box_of_rows, rows_behind, rows_met
+from convforge.kernels.cpu._rows_met import (
+    ask_behind,
+    box_of_pixels,
+    box_of_rows,
+    rows_behind,
+    rows_met,
+)
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -96,6 +102,7 @@ def mean_channels_last(kind, constants, pointers, worker, workers):
             box = box_of_pixels(kind, g, rows, columns, w_axis.step)
             source = p.source + (rows.first * g.from_w + first) * g.run * size
             target = p.target + (row * g.to_w + w) * g.run * size
+            ask_behind(kind, g, p.source, rows, w, target + begin * size, (end - begin) * size)
             whole = divisor * column_divisor(g, axes, w)
             for i in range(begin, end, width):
                 c = max(min(i, g.run - width), 0) * size

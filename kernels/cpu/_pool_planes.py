@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
+
 import numpy as np
 
+from convforge.contract import Cost, KernelRef, Program, Step
 from convforge.kernels.cpu._pool_max import larger, lowest
 from convforge.kernels.cpu._vector import (
     itemsize,
@@ -17,14 +21,31 @@ from convforge.kernels.cpu._vector import (
     store_scalar,
     zeros,
 )
-from convforge.kernels.cpu._wide import fill, max_lanes, sum_lanes_of_four
-from convforge.kernels.cpu._windows import planes_view
+from convforge.kernels.cpu._wide import Wide, fill, max_lanes, sum_lanes_of_four
+from convforge.kernels.cpu._windows import PLANES, planes_view
+from convforge.problem import PoolProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
 from convforge.runtime.rawmem import load_word
 
 _POINTERS = Layout("PlanesPointers", "source target indices")
 _pointers = _POINTERS.view
+
+
+def program(
+    problem: PoolProblem, kernel: Callable[..., None], kind: Wide, *operands: str
+) -> Program:
+    """One launch whose tasks are whole planes."""
+    count, divisor = problem.N * problem.C, problem.divisor or problem.taps
+    step = Step(
+        name="planes",
+        kernel=KernelRef(kernel, kind),
+        operands=operands,
+        constants=PLANES.pack(count=count, length=prod(problem.size), divisor=divisor),
+        tasks=count,
+        cost=Cost(flops=problem.flops, bytes=problem.bytes),
+    )
+    return Program(steps=(step,))
 
 
 @kernel

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from convforge.kernels.cpu._vector import itemsize
+from convforge.kernels.cpu._wide import ask
 from convforge.kernels.cpu._windows import AXIS_BYTES, axis_view, meets
 from convforge.runtime.jit import inlined
+
+STORES_AHEAD = 1 << 11
+"""Bytes between what is stored and what is asked for."""
 
 
 class Rows(NamedTuple):
@@ -38,6 +42,19 @@ class Box(NamedTuple):
     h_step: int
     w_step: int
     run_bytes: int
+
+
+@inlined
+def ask_behind(kind, g, source, rows, part, target, nbytes):
+    """Ask for a part of the rows behind these, and for some bytes to be written later on.
+
+    The next row of the target reads some of those rows. A store that misses the caches holds up
+    all behind it.
+    """
+    if g.ahead_bytes:
+        row = (rows.first + rows.heights) * g.from_w * g.channels
+        ask(source + row * itemsize(kind) + part * g.ahead_bytes, g.ahead_bytes)
+        ask(target + STORES_AHEAD, nbytes)
 
 
 @inlined

@@ -24,8 +24,11 @@ from convforge.kernels.cpu._vector import (
     store_first,
 )
 from convforge.runtime.jit import inlined
+from convforge.runtime.rawmem import prefetch
 
 _LANE = ir.IntType(32)
+LINE_BYTES = 64
+"""Of the caches of all CPUs that vectors are for."""
 
 
 class WideType(KindType):
@@ -150,6 +153,13 @@ def fill(kind, address, value, count):
     for i in range(0, count, width):
         at = max(min(i, count - width), 0)
         store_run(kind, address + at * size, vector, count)
+
+
+@inlined
+def ask(address, nbytes):
+    """Ask for cache lines that will be needed."""
+    for line in range(0, nbytes, LINE_BYTES):
+        prefetch(address + line)
 
 
 def _reduce(builder, name, vector, result, *start, **options):

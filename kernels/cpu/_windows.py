@@ -21,7 +21,7 @@ AXIS_BYTES = _AXIS.nbytes
 _POOL = Layout(
     "Pool",
     "images channels run from_d from_h from_w to_d to_h to_w "
-    "backward indices block divisor line chunk scratch_bytes",
+    "backward indices block divisor line chunk scratch_bytes ahead_bytes",
 )
 pool_view = _POOL.view
 POOL_BYTES = _POOL.nbytes
@@ -136,6 +136,7 @@ def pack_pool(
     line: int = 0,
     chunk: int = 1,
     scratch_bytes: int = 0,
+    ahead_bytes: int = 0,
 ) -> bytes:
     """The struct ``Pool`` and three of ``PoolAxis``, for kernels of either memory order.
 
@@ -145,6 +146,8 @@ def pack_pool(
         line: Elements of a line with its margins, where channels come first.
         chunk: Lines that are filled before the first is read.
         scratch_bytes: Scratch of one worker.
+        ahead_bytes: Of the source, to ask for ahead of time with every pixel of the target
+            (channels first: every row); 0 where operands stay in the caches from call to call.
     """
     axes = spans(problem)
     fields = {
@@ -158,6 +161,7 @@ def pack_pool(
         "line": line,
         "chunk": chunk,
         "scratch_bytes": scratch_bytes,
+        "ahead_bytes": ahead_bytes,
     }
     for name, span in zip("dhw", axes, strict=True):
         fields |= {f"from_{name}": span.source, f"to_{name}": span.target}

@@ -31,11 +31,15 @@ from convforge.contract import (
 )
 from convforge.kernels.cpu import _pool_planes as planes
 from convforge.kernels.cpu._pool_max import (
-    STRIPS,
     argmax_channels_first,
-    max_backward,
     max_channels_first,
     max_channels_last,
+)
+from convforge.kernels.cpu._pool_max_backward import (
+    COLUMNS,
+    STRIPS,
+    gather_channels_last,
+    scatter,
 )
 from convforge.kernels.cpu._pool_mean import (
     divide_gradient,
@@ -45,13 +49,15 @@ from convforge.kernels.cpu._pool_mean import (
 )
 from convforge.kernels.cpu._pool_shares import ENTRY_BYTES, max_shares, mean_shares
 from convforge.kernels.cpu._wide import Wide
-from convforge.kernels.cpu._windows import PLANES, divisor_of, pack_pool, round_up, spans
+from convforge.kernels.cpu._windows import divisor_of, pack_pool, round_up, spans
 from convforge.problem import Direction, DType, Order, PoolKind, PoolProblem, Problem
 
 _STRIP_BYTES = 1 << 18
 """A strip of dx stays in the L2 while windows are added to it."""
 _LINES_BYTES = 1 << 13
 """Lines of an L1: read so long after they were written that the writes have arrived there."""
+_NEAR_BYTES = 8 << 20
+"""Operands that one core's share of the last cache keeps."""
 _TASKS = 16
 """Pieces of work for a few threads to share evenly."""
 
@@ -67,7 +73,7 @@ class PoolWindow:
     """The algorithm ``cpu.pool_window``."""
 
     name = "cpu.pool_window"
-    revision = 1
+    revision = 2
     tolerance = Tolerance(growth=4.0, exact=True)
     traits = Traits()
 
@@ -129,7 +135,7 @@ def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
 
 def _max(problem: PoolProblem, kind: Wide) -> Program:
     if _whole_planes(problem) and not problem.indices:
-        return _planes(problem, planes.max_planes, kind, "x", "y")
+        return planes.program(problem, planes.max_planes, kind, "x", "y")
     operands = ("x", "y", "indices" if problem.indices else "")
     if _channels_last(problem):
         return _rows(problem, max_channels_last, kind, operands)
@@ -146,8 +152,10 @@ def _max(problem: PoolProblem, kind: Wide) -> Program:
 
 def _max_backward(problem: PoolProblem, kind: Wide) -> Program:
     if _whole_planes(problem):
-        return _planes(problem, planes.send_planes, kind, "y", "x", "indices")
+        return planes.program(problem, planes.send_planes, kind, "y", "x", "indices")
     axes = spans(problem)
+    if _channels_last(problem) and not problem.adaptive and axes[2].axis.extent <= COLUMNS:
+        return _rows(problem, gather_channels_last, kind, ("y", "indices", "x"))
     outermost = next((i for i, span in enumerate(axes) if span.source * span.target > 1), 2)
     span, inner = axes[outermost], axes[outermost + 1 :]
     channels = problem.C if _channels_last(problem) else 1
@@ -171,7 +179,7 @@ def _max_backward(problem: PoolProblem, kind: Wide) -> Program:
     )
     step = Step(
         name="scatter",
-        kernel=KernelRef(max_backward, kind),
+        kernel=KernelRef(scatter, kind),
         operands=("y", "indices", "x"),
         constants=packed + span.pack(problem.count_include_pad),
         tasks=images * strips * -(-channels // block),
@@ -185,7 +193,7 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
     source, target = ("y", "x") if backward else ("x", "y")
     if _whole_planes(problem):
         kernel = planes.spread_planes if backward else planes.mean_planes
-        return _planes(problem, kernel, kind, source, target)
+        return planes.program(problem, kernel, kind, source, target)
     divisor, before = divisor_of(problem), Program(steps=())
     if backward and not divisor:
         before, source, divisor = _divide_gradient(problem, kind), "shares", 1
@@ -216,9 +224,17 @@ def _rows(
     scratch: int = 0,
 ) -> Program:
     """One launch whose tasks are rows of the target, or blocks of channels of rows."""
-    d, h, _ = spans(problem)
+    d, h, w = spans(problem)
     channels_last, scratch = _channels_last(problem), round_up(scratch, 64)
     rows = problem.N * (1 if channels_last else problem.C) * d.target * h.target
+    nbytes = problem.bytes
+    if "indices" in operands and not problem.indices:
+        nbytes += 8 * prod(problem.y_shape)
+    ahead = 0
+    if nbytes > _NEAR_BYTES:
+        pieces = rows * (w.target if channels_last else 1)
+        ahead = prod(problem.y_shape if w.backward else problem.x_shape) // pieces
+        ahead *= problem.x.dtype.itemsize
     block = _block(problem.C, rows, kind)
     constants = pack_pool(
         problem,
@@ -228,6 +244,7 @@ def _rows(
         line=line,
         chunk=chunk,
         scratch_bytes=scratch,
+        ahead_bytes=ahead,
     )
     step = Step(
         name="windows",
@@ -235,7 +252,7 @@ def _rows(
         operands=(*operands, "scratch" if scratch else ""),
         constants=constants,
         tasks=rows * -(-problem.C // block) if channels_last else rows,
-        cost=Cost(flops=problem.flops, bytes=problem.bytes),
+        cost=Cost(flops=problem.flops, bytes=nbytes),
     )
     buffers = (Buffer(name="scratch", nbytes=scratch, scope="worker"),) if scratch else ()
     return Program(steps=(step,), buffers=buffers)
@@ -251,22 +268,6 @@ def _whole_planes(problem: PoolProblem) -> bool:
     return not _channels_last(problem) and all(
         axis.size == axis.filter == axis.padded and axis.out == 1 for axis in problem.axes
     )
-
-
-def _planes(
-    problem: PoolProblem, kernel: Callable[..., None], kind: Wide, *operands: str
-) -> Program:
-    """One launch whose tasks are whole planes."""
-    count, divisor = problem.N * problem.C, problem.divisor or problem.taps
-    step = Step(
-        name="planes",
-        kernel=KernelRef(kernel, kind),
-        operands=operands,
-        constants=PLANES.pack(count=count, length=prod(problem.size), divisor=divisor),
-        tasks=count,
-        cost=Cost(flops=problem.flops, bytes=problem.bytes),
-    )
-    return Program(steps=(step,))
 
 
 def _divide_gradient(problem: PoolProblem, kind: Wide) -> Program:
