@@ -65,7 +65,7 @@ NETWORKS = {
     "vgg19": Published(16, 19_600, 143_667_240, per_channel=1, head=VGG_HEAD),
     "wavenet": Published(203),
 }
-POOLINGS = {"googlenet_pools": 14, "resnet50_pools": 2, "vgg19_pools": 5}
+POOLINGS = {"googlenet_pools": 16, "resnet50_pools": 2, "vgg19_pools": 5}
 LISTS = [*NETWORKS, *POOLINGS]
 FOLDER = files("convforge.bench") / "shapes"
 
