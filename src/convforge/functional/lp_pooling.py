@@ -163,11 +163,24 @@ class _LpPool(Function):
             return (spread_out * _power(self.input, self.p - 1) * self.p,)
 
 
+_MOST_FACTORS = 8
+"""A product of so many is faster than a power, and negative numbers are slow to raise."""
+
+
 def _power(x: Array, p: float) -> Array:
     """``x ** p``, by the cheaper operations where there are some."""
     with np.errstate(all="ignore"):
-        if p == 1:
-            return x
-        if p == 2:
-            return np.square(x)
-        return np.sqrt(x) if p == 0.5 else np.power(x, x.dtype.type(p))
+        if p == 0.5:
+            return np.sqrt(x)
+        if p == int(p):
+            if not 1 <= p <= _MOST_FACTORS:
+                return np.power(x, x.dtype.type(p))
+            product = x
+            for _ in range(int(p) - 1):
+                product = product * x
+            return product
+        raised = np.power(np.abs(x), x.dtype.type(p))
+        negative = x < 0
+        if negative.any():
+            raised[negative & np.isfinite(x)] = np.nan
+        return raised
