@@ -7,13 +7,17 @@ F(m, r) computes m outputs of a filter with r taps from m + r - 1 inputs by as m
 Each product evaluates two polynomials at one of m + r - 2 *points*, the last one at infinity.
 Everything is a :class:`~fractions.Fraction`: a matrix is rounded where code is made of it.
 
+A filter of stride s sees s interleaved images, each through every s-th of its taps: every phase has
+transforms of its own, and their products lie side by side.
+
 Winograd 1980, "Arithmetic Complexity of Computations" (doi:10.1137/1.9781611970364). How points
-make or break the accuracy: Barabasz et al. 2018 (arXiv:1803.10986).
+make or break the accuracy: Barabasz et al. 2018 (arXiv:1803.10986). Strides by phases: Huang et al.
+2020 (arXiv:2002.00552), Yepez & Ko 2020 (doi:10.1109/TVLSI.2019.2961602).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -63,6 +67,39 @@ def transforms(m: int, r: int, points: Iterable[Fraction | int]) -> Transforms:
     weights.append((*[Fraction(0)] * (r - 1), Fraction(1)))
     output = tuple((*(point**i for point in chosen), Fraction(int(i == m - 1))) for i in range(m))
     return Transforms(output, tuple(weights), tuple(data))
+
+
+def strided(m: int, r: int, stride: int, points: Iterable[Fraction | int]) -> Transforms:
+    """The matrices for m outputs, ``stride`` pixels apart, from ``stride (m - 1) + r`` pixels.
+
+    Args:
+        points: For the phase with most taps; one of n taps uses the first ``m + n - 2``. A phase
+            of a single tap needs none: a product is a pixel times the tap.
+    """
+    chosen = tuple(points)
+    width = stride * (m - 1) + r
+    output, weights, data = [list[Fraction]() for _ in range(m)], [], []
+    for phase in range(min(stride, r)):
+        taps = len(range(phase, r, stride))
+        made = _single(m) if taps == 1 else transforms(m, taps, chosen[: m + taps - 2])
+        for row, more in zip(output, made.output, strict=True):
+            row += more
+        weights += [_spread(row, phase, stride, r) for row in made.weights]
+        data += [_spread(row, phase, stride, width) for row in made.input]
+    return Transforms(tuple(map(tuple, output)), tuple(weights), tuple(data))
+
+
+def _single(m: int) -> Transforms:
+    """F(m, 1) without a transform."""
+    unit = tuple(tuple(Fraction(int(i == j)) for j in range(m)) for i in range(m))
+    return Transforms(unit, ((Fraction(1),),) * m, unit)
+
+
+def _spread(row: Sequence[Fraction], first: int, step: int, width: int) -> tuple[Fraction, ...]:
+    """The row's entries ``step`` apart, zeros between."""
+    found = [Fraction(0)] * width
+    found[first::step] = row[: len(range(first, width, step))]
+    return tuple(found)
 
 
 def _with_roots(roots: Iterable[Fraction]) -> tuple[Fraction, ...]:

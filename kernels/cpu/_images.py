@@ -65,12 +65,16 @@ def channels_last(
     return buffer, (step,), (Buffer(name=buffer, nbytes=nbytes),)
 
 
-def images(problem: ConvProblem, tapwise: bool = True, fill: int = 0) -> Images:
+def images(
+    problem: ConvProblem, *, tapwise: bool = True, scattered: bool | None = None, fill: int = 0
+) -> Images:
     """Operands of fprop or dgrad, channels last.
 
     Args:
         tapwise: The kernel adds tap by tap. Then a source with few channels may be a padded
             copy whose taps are rows, and a pointwise one, which no tap leaves, stays as it is.
+        scattered: The kernel writes pixels that are not adjacent; those of a strided dgrad are
+            not, unless this says otherwise.
         fill: What every byte of padding is.
     """
     if problem.direction is Direction.FPROP:
@@ -92,7 +96,8 @@ def images(problem: ConvProblem, tapwise: bool = True, fill: int = 0) -> Images:
     after: tuple[Step, ...] = ()
     name, steps, own = channels_last(problem, output, *output_is)
     # Written from the tile where nothing is read and pixels of a phase are adjacent.
-    scattered = problem.direction is Direction.DGRAD and any(a.stride > 1 for a in problem.axes)
+    if scattered is None:
+        scattered = problem.direction is Direction.DGRAD and any(a.stride > 1 for a in problem.axes)
     planes = name != output and not (residual or problem.accumulate or scattered)
     if name != output and not planes:
         operand, channels, spatial = output_is

@@ -11,48 +11,44 @@ from convforge.kernels.cpu._vector import (
     vector_bytes,
     zeros,
 )
-from convforge.kernels.cpu._winograd_transform import TAPS, outputs, transform_input
-from convforge.problem import ConvProblem, Direction
+from convforge.kernels.cpu._winograd_transform import reach, side, transform_input
+from convforge.kernels.cpu._winograd_windows import Windows
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
 
 INPUT = Layout(
     "WinogradInput",
-    "source_h source_w pad_h pad_w tiles_h tiles_w channels pixel_bytes row_bytes image_bytes "
-    "tile_bytes plane_bytes",
+    "source_h source_w pad_h pad_w step_h step_w stride grid_h grid_w run_h run_w channels "
+    "pixel_bytes row_bytes image_bytes tile_bytes plane_bytes",
 )
 input_view = INPUT.view
 INPUT_BYTES = INPUT.nbytes
 
 
-def pack_input(problem: ConvProblem, m: int, tile_bytes: int, plane_bytes: int) -> bytes:
-    """The struct ``INPUT``; dgrad reads dy and pads it by what the filter reaches beyond."""
-    fprop = problem.direction is Direction.FPROP
-    extents = problem.size if fprop else problem.out
-    pads = [a.pad_lo if fprop else TAPS - 1 - a.pad_lo for a in problem.axes]
-    channels = problem.group_C if fprop else problem.group_K
-    pixel_bytes = channels * problem.groups * problem.x.dtype.itemsize
-    tiles = tiles_of(problem, m)
+def pack_input(
+    windows: Windows, stride: int, pixel_bytes: int, tile_bytes: int, plane_bytes: int
+) -> bytes:
+    """The struct ``INPUT``; ``pixel_bytes`` are those of all groups."""
+    height, width = windows.source
     return INPUT.pack(
-        source_h=extents[0],
-        source_w=extents[1],
-        pad_h=pads[0],
-        pad_w=pads[1],
-        tiles_h=tiles[0],
-        tiles_w=tiles[1],
-        channels=channels,
+        source_h=height,
+        source_w=width,
+        pad_h=windows.pad[0],
+        pad_w=windows.pad[1],
+        step_h=windows.step[0],
+        step_w=windows.step[1],
+        stride=stride,
+        grid_h=windows.grid[0],
+        grid_w=windows.grid[1],
+        run_h=windows.run[0],
+        run_w=windows.run[1],
+        channels=windows.inputs,
         pixel_bytes=pixel_bytes,
-        row_bytes=extents[1] * pixel_bytes,
-        image_bytes=extents[0] * extents[1] * pixel_bytes,
+        row_bytes=width * pixel_bytes,
+        image_bytes=windows.depths * height * width * pixel_bytes,
         tile_bytes=tile_bytes,
         plane_bytes=plane_bytes,
     )
-
-
-def tiles_of(problem: ConvProblem, m: int) -> tuple[int, int]:
-    """Tiles of an image's output, down and across."""
-    extents = problem.out if problem.direction is Direction.FPROP else problem.size
-    return -(-extents[0] // m), -(-extents[1] // m)
 
 
 @device
@@ -60,35 +56,39 @@ def transform_tiles(kind, g, source, first, count, target, window):
     """``B^T d B`` of ``count`` tiles from number ``first`` on.
 
     Args:
-        source: Address of the group's first channel in pixel 0.
+        source: Address of the group's first channel in pixel 0 of the depth.
         target: Planes of tiles of channels.
         window: Scratch for a window of vectors, for what lies across a border.
     """
-    m = outputs(kind)
-    side = m + TAPS - 1
-    image, rest = first // (g.tiles_h * g.tiles_w), first % (g.tiles_h * g.tiles_w)
-    tile_h, tile_w = rest // g.tiles_w, rest % g.tiles_w
+    square = side(kind) * side(kind) * vector_bytes(kind)
+    last_h, last_w = (side(kind) - 1) * g.step_h, (side(kind) - 1) * g.step_w
+    window_h, window_w = reach(kind) * g.step_h, reach(kind) * g.step_w
+    image, rest = first // (g.grid_h * g.grid_w), first % (g.grid_h * g.grid_w)
+    tile_h, tile_w = rest // g.grid_w, rest % g.grid_w
     for i in range(count):
-        h, w = tile_h * m - g.pad_h, tile_w * m - g.pad_w
-        inside = (h >= 0) & (h + side <= g.source_h) & (w >= 0) & (w + side <= g.source_w)
+        phase_h, phase_w = tile_h // g.run_h, tile_w // g.run_w
+        h = phase_h * g.stride + (tile_h - phase_h * g.run_h) * window_h - g.pad_h
+        w = phase_w * g.stride + (tile_w - phase_w * g.run_w) * window_w - g.pad_w
+        inside = (h >= 0) & (h + last_h < g.source_h) & (w >= 0) & (w + last_w < g.source_w)
         pixel = source + image * g.image_bytes + h * g.row_bytes + w * g.pixel_bytes
         place = target + i * g.tile_bytes
         if not inside:
-            for at in range(0, side * side * vector_bytes(kind), vector_bytes(kind)):
+            for at in range(0, square, vector_bytes(kind)):
                 store(window + at, zeros(kind))
         for channel in range(0, g.channels, lanes(kind)):
             left, at = g.channels - channel, channel * itemsize(kind)
-            corner, row_bytes, pixel_bytes = pixel + at, g.row_bytes, g.pixel_bytes
+            corner = pixel + at
+            row_bytes, pixel_bytes = g.step_h * g.row_bytes, g.step_w * g.pixel_bytes
             if not inside or left < lanes(kind):
                 _copy_inside(kind, g, corner, h, w, left, window)
                 corner, pixel_bytes = window, vector_bytes(kind)
-                row_bytes = side * pixel_bytes
+                row_bytes = side(kind) * pixel_bytes
             transform_input(kind, corner, row_bytes, pixel_bytes, place + at, g.plane_bytes)
         tile_w += 1
-        if tile_w == g.tiles_w:
+        if tile_w == g.grid_w:
             tile_w = 0
             tile_h += 1
-            if tile_h == g.tiles_h:
+            if tile_h == g.grid_h:
                 tile_h = 0
                 image += 1
 
@@ -96,11 +96,14 @@ def transform_tiles(kind, g, source, first, count, target, window):
 @device
 def _copy_inside(kind, g, corner, h, w, left, window):
     """A vector of channels of the pixels that exist, to where they belong in a window."""
-    side = outputs(kind) + TAPS - 1
-    for i in range(max(0, -h), min(side, g.source_h - h)):
-        for j in range(max(0, -w), min(side, g.source_w - w)):
-            place = corner + i * g.row_bytes + j * g.pixel_bytes
-            to = window + (i * side + j) * vector_bytes(kind)
+    for i in range(side(kind)):
+        if h + i * g.step_h < 0 or h + i * g.step_h >= g.source_h:
+            continue
+        for j in range(side(kind)):
+            if w + j * g.step_w < 0 or w + j * g.step_w >= g.source_w:
+                continue
+            place = corner + i * g.step_h * g.row_bytes + j * g.step_w * g.pixel_bytes
+            to = window + (i * side(kind) + j) * vector_bytes(kind)
             if left >= lanes(kind):
                 store(to, load(kind, place))
             else:

@@ -5,6 +5,7 @@ A block of tiles is transformed, multiplied and transformed back while it is in 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Machine, Step
@@ -22,7 +23,6 @@ from convforge.kernels.cpu._winograd_input import (
     INPUT_BYTES,
     input_view,
     pack_input,
-    tiles_of,
     transform_tiles,
 )
 from convforge.kernels.cpu._winograd_output import (
@@ -32,22 +32,34 @@ from convforge.kernels.cpu._winograd_output import (
     slab_bytes,
     store_tiles,
 )
-from convforge.kernels.cpu._winograd_transform import TAPS, Winograd, outputs
+from convforge.kernels.cpu._winograd_transform import Winograd, side
 from convforge.kernels.cpu._winograd_weights import weight_plane_bytes
-from convforge.problem import ConvProblem, Direction
+from convforge.kernels.cpu._winograd_windows import Windows, places
+from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
-from convforge.runtime.rawmem import store_word
+from convforge.runtime.rawmem import load_word, store_word
 
 WINOGRAD = Layout(
     "Winograd",
-    "groups blocks pieces piece tiles inputs group_channels weight_plane_bytes "
-    "input_bytes sums_bytes slab_bytes scratch_bytes",
+    "groups blocks pieces piece tiles inputs group_channels taps pad_depth depths slots "
+    "layers target_depths depth_bytes target_depth_bytes weight_plane_bytes input_bytes sums_bytes "
+    "slab_bytes scratch_bytes",
 )
 _winograd = WINOGRAD.view
 _WINOGRAD_BYTES = WINOGRAD.nbytes
 _OPERANDS = Layout("WinogradPointers", "source weights output bias residual scratch")
 _operands = _OPERANDS.view
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a task does of a block of output channels: windows of a depth, layers of the target."""
+
+    piece: int
+    layers: int
+
+
 _LINE_BYTES = 64
 _TILE_STEPS = 4
 """Steps of the tile's loop that beginning and storing it take."""
@@ -55,9 +67,10 @@ _TILE_STEPS = 4
 
 @kernel
 def winograd_convolve(tile, constants, pointers, worker, workers):
-    """A task is a piece of the tiles of a group times one block of output channels.
+    """A task is a piece of the windows of some layers times a block of output channels.
 
-    Neighbouring tasks have the same tiles, which are transformed once by each worker.
+    Neighbouring tasks have the same windows, or those of the next layers. A worker transforms
+    those of a depth of the source once, and keeps what the layers' filters reach.
     """
     c = _winograd(constants)
     g = input_view(constants + _WINOGRAD_BYTES)
@@ -65,131 +78,159 @@ def winograd_convolve(tile, constants, pointers, worker, workers):
     s = store_view(constants + _WINOGRAD_BYTES + INPUT_BYTES + OUTPUT_BYTES)
     p = _operands(pointers)
     size, width = itemsize(tile), tile_columns(tile) * lanes(tile)
-    side = outputs(tile) + TAPS - 1
+    square = side(tile) * side(tile)
 
     table = p.scratch + worker * c.scratch_bytes
-    window = table + (8 * tile_rows(tile) + 63) // 64 * 64
-    planes = window + side * side * lanes(tile) * size
-    sums = planes + c.input_bytes
-    slab = sums + c.sums_bytes
+    held = table + 8 * tile_rows(tile)
+    window = table + (8 * (tile_rows(tile) + c.slots) + 63) // 64 * 64
+    planes = window + square * lanes(tile) * size
+    sums = planes + c.slots * c.input_bytes
+    slab = sums + c.layers * c.sums_bytes
     for i in range(tile_rows(tile)):
         store_word(table + 8 * i, i * g.tile_bytes)
+    for i in range(c.slots):
+        store_word(held + 8 * i, -1)
 
-    held = -1
-    tasks = c.groups * c.pieces * c.blocks
+    strata = (c.target_depths + c.layers - 1) // c.layers
+    tasks = c.groups * c.pieces * strata * c.blocks
     for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-        piece = task // c.blocks
-        block = task - piece * c.blocks
-        group = piece // c.pieces
-        first = (piece - group * c.pieces) * c.piece
+        stratum = task // c.blocks
+        column = stratum // strata
+        group = column // c.pieces
+        first = (column - group * c.pieces) * c.piece
         count = min(c.piece, c.tiles - first)
-        if piece != held:
-            source = p.source + group * c.inputs * size
-            transform_tiles(tile, g, source, first, count, planes, window)
-            held = piece
-        panels = p.weights + (group * c.blocks + block) * side * side * c.weight_plane_bytes
-        _multiply(tile, c, g, o, table, planes, panels, count, sums)
+        z = (stratum - column * strata) * c.layers
+        layers = min(c.layers, c.target_depths - z)
+        lowest, beyond = z - c.pad_depth, z + layers - 1 + c.taps - c.pad_depth
+        for depth in range(max(0, lowest), min(c.depths, beyond)):
+            slot = depth % c.slots
+            if load_word(held + 8 * slot) != column * c.depths + depth:
+                source = p.source + group * c.inputs * size + depth * c.depth_bytes
+                transform_tiles(
+                    tile, g, source, first, count, planes + slot * c.input_bytes, window
+                )
+                store_word(held + 8 * slot, column * c.depths + depth)
+        block = task - stratum * c.blocks
+        panels = p.weights + (group * c.blocks + block) * c.taps * square * c.weight_plane_bytes
+        _multiply(tile, c, g, o, table, planes, panels, count, lowest, layers, sums)
         channel = group * c.group_channels + block * width
         left = min(width, c.group_channels - block * width)
-        output = p.output + channel * (s.plane_bytes or size)
-        bias, residual = p.bias + channel * size, p.residual + channel * size
-        store_tiles(tile, o, s, sums, first, count, left, output, bias, residual, slab)
+        for i in range(layers):
+            above = (z + i) * c.target_depth_bytes
+            output = p.output + channel * (s.plane_bytes or size) + above
+            bias, residual = p.bias + channel * size, p.residual + channel * size + above
+            mine = sums + i * c.sums_bytes
+            store_tiles(tile, o, s, mine, first, count, left, output, bias, residual, slab)
 
 
 @device
-def _multiply(tile, c, g, o, table, planes, panels, count, sums):
-    """Sum over channels, place by place."""
-    side = outputs(tile) + TAPS - 1
+def _multiply(tile, c, g, o, table, planes, panels, count, lowest, layers, sums):
+    """Sum over channels and depth, place by place."""
+    square = side(tile) * side(tile)
     row = tile_columns(tile) * lanes(tile) * itemsize(tile)
-    for place in range(side * side):
-        plane = planes + place * g.plane_bytes
-        panel = panels + place * c.weight_plane_bytes
-        for i in range(0, count, tile_rows(tile)):
-            at = plane + i * g.tile_bytes
-            added = accumulate_run(
-                tile, tile_zeros(tile), table, at, panel, c.inputs, itemsize(tile), row
-            )
-            tile_store(tile, added, sums + place * o.plane_bytes + i * row, row)
+    for place in range(square):
+        for layer in range(layers):
+            top = lowest + layer
+            low, high = max(0, -top), min(c.taps, c.depths - top)
+            to = sums + layer * c.sums_bytes + place * o.plane_bytes
+            for i in range(0, count, tile_rows(tile)):
+                windows = planes + place * g.plane_bytes + i * g.tile_bytes
+                added = tile_zeros(tile)
+                for tap in range(low, high):
+                    a = windows + (top + tap) % c.slots * c.input_bytes
+                    b = panels + (tap * square + place) * c.weight_plane_bytes
+                    added = accumulate_run(tile, added, table, a, b, c.inputs, itemsize(tile), row)
+                tile_store(tile, added, to + i * row, row)
 
 
 def winograd_step(
-    problem: ConvProblem, tile: Winograd, m: int, piece: int, io: Images, machine: Machine
+    problem: ConvProblem,
+    windows: Windows,
+    tile: Winograd,
+    part: Part,
+    io: Images,
+    machine: Machine,
 ) -> tuple[Step, Buffer]:
-    """The launch, and its scratch memory.
-
-    Args:
-        piece: Tiles of a task.
-    """
+    """The launch, and its scratch memory."""
     size = problem.x.dtype.itemsize
-    fprop = problem.direction is Direction.FPROP
-    channels_out = problem.group_K if fprop else problem.group_C
-    inputs = problem.group_C if fprop else problem.group_K
-    tiles_h, tiles_w = tiles_of(problem, m)
-    tiles = problem.N * tiles_h * tiles_w
-    places = (m + TAPS - 1) ** 2
-    blocks = -(-channels_out // tile.width)
-    pieces = -(-tiles // piece)
-    room = -(-piece // tile.rows) * tile.rows
+    inputs, tiles, square = windows.inputs, windows.planes, places(tile.minimal)
+    blocks = -(-windows.outputs // tile.width)
+    pieces, strata = -(-tiles // part.piece), -(-windows.target_depths // part.layers)
+    slots = part.layers + windows.taps - 1
+    room = -(-part.piece // tile.rows) * tile.rows
     row = tile.width * size
     tile_bytes = _apart(-(-inputs // tile.lanes) * tile.lanes * size)
     input_plane, sums_plane = _apart(room * tile_bytes), _apart(room * row)
     weight_plane = weight_plane_bytes(inputs, tile.width, size)
-    slab = slab_bytes(tile, m, size)
+    slab = slab_bytes(tile, size)
     scratch = (
-        -(-8 * tile.rows // 64) * 64
-        + places * (tile.lanes * size + input_plane + sums_plane)
+        -(-8 * (tile.rows + slots) // 64) * 64
+        + square * (tile.lanes * size + slots * input_plane)
+        + square * part.layers * sums_plane
         + slab
     )
     scratch = -(-scratch // 64) * 64
     row_bytes, plane_bytes, image = output_strides(problem, io.planes)
-    out = problem.out if fprop else problem.size
+    pixel_bytes = inputs * problem.groups * size
     constants = (
         WINOGRAD.pack(
             groups=problem.groups,
             blocks=blocks,
             pieces=pieces,
-            piece=piece,
+            piece=part.piece,
             tiles=tiles,
             inputs=inputs,
-            group_channels=channels_out,
+            group_channels=windows.outputs,
+            taps=windows.taps,
+            pad_depth=windows.pad_depth,
+            depths=windows.depths,
+            slots=slots,
+            layers=part.layers,
+            target_depths=windows.target_depths,
+            depth_bytes=prod(windows.source) * pixel_bytes,
+            target_depth_bytes=prod(windows.target) * row_bytes,
             weight_plane_bytes=weight_plane,
-            input_bytes=places * input_plane,
-            sums_bytes=places * sums_plane,
+            input_bytes=square * input_plane,
+            sums_bytes=square * sums_plane,
             slab_bytes=slab,
             scratch_bytes=scratch,
         )
-        + pack_input(problem, m, tile_bytes, input_plane)
-        + pack_output(problem, image or prod(out), (tiles_h, tiles_w), sums_plane)
+        + pack_input(windows, tile.minimal.stride, pixel_bytes, tile_bytes, input_plane)
+        + pack_output(
+            problem, windows, image or windows.target_depths * prod(windows.target), sums_plane
+        )
         + pack_store(problem, row_bytes, plane_bytes)
     )
-    weights = problem.groups * blocks * places * weight_plane
+    weights = problem.groups * blocks * windows.taps * square * weight_plane
     # Weights that leave room in the last cache are there or in memory: half of them count. Others
     # come from memory, and where they exceed the cache, once for each piece.
     if 2 * weights <= machine.l3_bytes:
         read = weights // 2
     else:
-        read = weights * (pieces if weights > machine.l3_bytes else 1)
+        read = weights * (pieces * strata if weights > machine.l3_bytes else 1)
     step = Step(
         name="winograd",
         kernel=KernelRef(winograd_convolve, tile),
         operands=(io.source, "packed", io.output, io.bias, io.residual, "scratch"),
         constants=constants,
-        tasks=problem.groups * pieces * blocks,
+        tasks=problem.groups * pieces * strata * blocks,
         cost=Cost(
-            flops=problem.groups * _flops(tile, m, tiles, room * pieces, inputs, blocks),
+            flops=problem.groups * _flops(windows, tile, room * pieces, blocks),
             bytes=problem.bytes - prod(problem.w_shape) * size + read,
         ),
     )
     return step, Buffer(name="scratch", nbytes=scratch, scope="worker")
 
 
-def _flops(tile: Winograd, m: int, tiles: int, rows: int, inputs: int, blocks: int) -> int:
+def _flops(windows: Windows, tile: Winograd, rows: int, blocks: int) -> int:
     """Work on one group, transforms and the tile's own stores as if they were products."""
-    side = m + TAPS - 1
-    vectors = -(-inputs // tile.lanes) + blocks * tile.width // tile.lanes
     # A transformed vector takes about as many cycles as it has terms: measured on 64 channels.
-    transformed = 2 * tile.lanes * side * tiles * vectors
-    return side * side * (transformed + 2 * rows * (inputs + _TILE_STEPS) * blocks * tile.width)
+    terms = 2 * tile.lanes * tile.minimal.side * windows.planes
+    inputs = windows.depths * -(-windows.inputs // tile.lanes)
+    outputs = windows.target_depths * blocks * tile.width // tile.lanes
+    depth_products = windows.taps * windows.inputs + _TILE_STEPS
+    products = 2 * rows * windows.target_depths * depth_products * blocks * tile.width
+    return places(tile.minimal) * (terms * (inputs + outputs) + products)
 
 
 def _apart(nbytes: int) -> int:

@@ -22,29 +22,34 @@ from convforge.kernels.cpu._vector import (
     zeros,
 )
 from convforge.kernels.cpu._winograd_transform import Winograd, outputs, transform_output
-from convforge.problem import ConvProblem, Direction, PostOp
+from convforge.kernels.cpu._winograd_windows import Windows
+from convforge.problem import ConvProblem, PostOp
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
 from convforge.runtime.rawmem import store_word
 
-OUTPUT = Layout("WinogradOutput", "out_h out_w image tiles_h tiles_w plane_bytes low high simple")
+OUTPUT = Layout(
+    "WinogradOutput",
+    "out_h out_w image step_h step_w grid_h grid_w run_h run_w plane_bytes low high simple",
+)
 output_view = OUTPUT.view
 OUTPUT_BYTES = OUTPUT.nbytes
 _IN_REGISTERS = {PostOp.BIAS, PostOp.RELU, PostOp.RELU6}
 
 
-def pack_output(
-    problem: ConvProblem, image: int, tiles: tuple[int, int], plane_bytes: int
-) -> bytes:
+def pack_output(problem: ConvProblem, windows: Windows, image: int, plane_bytes: int) -> bytes:
     """The struct ``OUTPUT``; ``image`` is how far images are apart, in rows of the output."""
-    extents = problem.out if problem.direction is Direction.FPROP else problem.size
     simple = not problem.accumulate and set(problem.post) <= _IN_REGISTERS
     return OUTPUT.pack(
-        out_h=extents[0],
-        out_w=extents[1],
+        out_h=windows.target[0],
+        out_w=windows.target[1],
         image=image,
-        tiles_h=tiles[0],
-        tiles_w=tiles[1],
+        step_h=windows.step[0],
+        step_w=windows.step[1],
+        grid_h=windows.grid[0],
+        grid_w=windows.grid[1],
+        run_h=windows.run[0],
+        run_w=windows.run[1],
         plane_bytes=plane_bytes,
         low=simple and bool({PostOp.RELU, PostOp.RELU6} & set(problem.post)),
         high=simple and PostOp.RELU6 in problem.post,
@@ -52,14 +57,10 @@ def pack_output(
     )
 
 
-def span(tile: Winograd, m: int) -> int:
-    """Neighbouring tiles that share a slab: their pixels fill a vector."""
-    return max(1, tile.lanes // m)
-
-
-def slab_bytes(tile: Winograd, m: int, size: int) -> int:
+def slab_bytes(tile: Winograd, size: int) -> int:
     """Memory of a slab, its table of pixels, and the rows that a block's transposition reads."""
-    pixels = m * span(tile, m)
+    m = tile.minimal.m
+    pixels = m * max(1, tile.lanes // m)
     return m * pixels * (tile.width * size + 8) + tile.lanes * tile.width * size
 
 
@@ -75,11 +76,12 @@ def store_tiles(kind, g, s, sums, first, count, width, output, bias, residual, s
     """
     m, vector = outputs(kind), vector_bytes(kind)
     slab_row = tile_columns(kind) * vector
+    # Of planes, neighbouring tiles share a slab: their pixels fill a vector.
     most = 1
     if s.plane_bytes:
         most = max(1, lanes(kind) // m)
-    image, rest = first // (g.tiles_h * g.tiles_w), first % (g.tiles_h * g.tiles_w)
-    tile_h, tile_w = rest // g.tiles_w, rest % g.tiles_w
+    image, rest = first // (g.grid_h * g.grid_w), first % (g.grid_h * g.grid_w)
+    tile_h, tile_w = rest // g.grid_w, rest % g.grid_w
     low, high = splat(kind, scalar(kind, -np.inf)), splat(kind, scalar(kind, np.inf))
     if g.low:
         low = zeros(kind)
@@ -87,9 +89,12 @@ def store_tiles(kind, g, s, sums, first, count, width, output, bias, residual, s
         high = splat(kind, scalar(kind, 6))
     i = 0
     while i < count:
-        tiles = min(most, min(count - i, g.tiles_w - tile_w))
-        p, q = tile_h * m, tile_w * m
-        rows, pixels = min(m, g.out_h - p), min(tiles * m, g.out_w - q)
+        tiles = min(most, min(count - i, g.grid_w - tile_w))
+        phase_h, phase_w = tile_h // g.run_h, tile_w // g.run_w
+        p = phase_h + (tile_h - phase_h * g.run_h) * m * g.step_h
+        q = phase_w + (tile_w - phase_w * g.run_w) * m * g.step_w
+        rows = min(m, (g.out_h - p + g.step_h - 1) // g.step_h)
+        pixels = min(tiles * m, (g.out_w - q + g.step_w - 1) // g.step_w)
         pixel = image * g.image + p * g.out_w + q
         in_place = g.simple and rows == m and pixels == m and s.plane_bytes == 0
         for j in range(0, width, lanes(kind)):
@@ -97,7 +102,8 @@ def store_tiles(kind, g, s, sums, first, count, width, output, bias, residual, s
             target, row_bytes, pixel_bytes = slab + at, most * m * slab_row, slab_row
             if in_place and left >= lanes(kind):
                 target = output + at + pixel * s.row_bytes
-                row_bytes, pixel_bytes = g.out_w * s.row_bytes, s.row_bytes
+                pixel_bytes = g.step_w * s.row_bytes
+                row_bytes = g.step_h * g.out_w * s.row_bytes
             added = zeros(kind)
             if g.simple and s.has_bias:
                 added = load_first(kind, bias + at, left)
@@ -122,10 +128,10 @@ def store_tiles(kind, g, s, sums, first, count, width, output, bias, residual, s
             )
         i += tiles
         tile_w += tiles
-        if tile_w == g.tiles_w:
+        if tile_w == g.grid_w:
             tile_w = 0
             tile_h += 1
-            if tile_h == g.tiles_h:
+            if tile_h == g.grid_h:
                 tile_h = 0
                 image += 1
 
@@ -141,15 +147,15 @@ def _store_slab(kind, g, s, slab, most, rows, pixels, pixel, begin, width, outpu
         line = slab + i * row_bytes
         if g.simple and s.plane_bytes == 0:
             for j in range(pixels):
-                place = output + (pixel + j) * s.row_bytes
+                place = output + (pixel + j * g.step_w) * s.row_bytes
                 for at in range(begin * size, width * size, vector_bytes(kind)):
                     value = load(kind, line + j * slab_row + at)
                     store_first(place + at, value, width - at // size)
         else:
             for j in range(pixels):
-                store_word(table + 8 * j, pixel + j)
+                store_word(table + 8 * j, pixel + j * g.step_w)
             if not g.simple:
                 store_rows(kind, s, line, pixels, width, table, output, bias, residual)
             if s.plane_bytes:
                 store_planes(kind, s, line, pixels, width, table, output)
-        pixel += g.out_w
+        pixel += g.step_h * g.out_w

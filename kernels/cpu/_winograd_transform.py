@@ -6,13 +6,14 @@ points p and -p, the even and the odd part are computed once, and added and subt
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
-from convforge.kernels._winograd import Matrix, Transforms, transforms
+from convforge.kernels._winograd import Matrix, Transforms, strided
 from convforge.kernels.cpu._ir import constant, load_vector, multiply_add, store_vector
 from convforge.kernels.cpu._tile import Tile, TileType
 from convforge.kernels.cpu._vector import KindType, Vector
@@ -20,21 +21,64 @@ from convforge.kernels.cpu._vector import KindType, Vector
 TAPS = 3
 
 
-class TransformType(KindType):
-    """Numba type of vectors with the matrices of F(m, 3)."""
+@dataclass(frozen=True, slots=True)
+class Minimal:
+    """F(m, 3) along both axes of an image: its points and stride.
 
-    def __init__(self, element: str, points: tuple[Fraction, ...]):
-        super().__init__(element, f"Transform[{element},{_spell(points)}]")
-        self.m, self.matrices = _matrices(points)
+    Attributes:
+        points: For the phase with most taps; infinity is one more.
+        stride: Pixels from an output to the next.
+    """
+
+    points: tuple[Fraction, ...]
+    stride: int = 1
+
+    @property
+    def m(self) -> int:
+        """Outputs of a window along an axis."""
+        most_taps = -(-TAPS // self.stride)
+        return len(self.points) + 2 - most_taps
+
+    @property
+    def side(self) -> int:
+        """Products of a window along an axis, which are as many as its pixels."""
+        return self.stride * (self.m - 1) + TAPS
+
+    @property
+    def reach(self) -> int:
+        """Pixels from a window to the next."""
+        return self.stride * self.m
+
+    @property
+    def matrices(self) -> Transforms:
+        """Exact."""
+        return strided(self.m, TAPS, self.stride, self.points)
+
+    @property
+    def name(self) -> str:
+        """As in names of algorithms and formats, ``4`` or ``4s2``."""
+        return f"{self.m}" if self.stride == 1 else f"{self.m}s{self.stride}"
+
+    def __str__(self) -> str:
+        points = " ".join(map(str, self.points))
+        return points if self.stride == 1 else f"{points} by {self.stride}"
+
+
+class TransformType(KindType):
+    """Numba type of vectors with transforms."""
+
+    def __init__(self, element: str, minimal: Minimal):
+        super().__init__(element, f"Transform[{element},{minimal}]")
+        self.minimal, self.matrices = minimal, minimal.matrices
 
 
 class WinogradType(TileType):
-    """Numba type of a register tile with the matrices of F(m, 3)."""
+    """Numba type of a register tile with transforms."""
 
-    def __init__(self, element: str, rows: int, columns: int, points: tuple[Fraction, ...]):
+    def __init__(self, element: str, rows: int, columns: int, minimal: Minimal):
         super().__init__(element, rows, columns)
-        self.m, self.matrices = _matrices(points)
-        self.name = f"Winograd[{element},{rows},{columns},{_spell(points)}]"
+        self.minimal, self.matrices = minimal, minimal.matrices
+        self.name = f"Winograd[{element},{rows},{columns},{minimal}]"
 
 
 register_model(TransformType)(models.OpaqueModel)
@@ -42,27 +86,20 @@ register_model(WinogradType)(models.OpaqueModel)
 
 
 class Transform(Vector):
-    """Kind of vectors for F(m, 3) with these points: m is one less than they are."""
+    """Kind of vectors with transforms."""
 
-    def __init__(self, element: str, points: tuple[Fraction, ...]):
-        self._numba_type_ = TransformType(element, points)
+    def __init__(self, element: str, minimal: Minimal):
+        self._numba_type_ = TransformType(element, minimal)
+        self.minimal = minimal
 
 
 class Winograd(Tile):
-    """Configuration of a tile whose rows are windows of F(m, 3)."""
+    """Configuration of a tile whose rows are windows."""
 
-    def __init__(self, element: str, rows: int, columns: int, points: tuple[Fraction, ...]):
+    def __init__(self, element: str, rows: int, columns: int, minimal: Minimal):
         super().__init__(element, rows, columns)
-        self._numba_type_ = WinogradType(element, rows, columns, points)
-
-
-def _matrices(points: tuple[Fraction, ...]) -> tuple[int, Transforms]:
-    m = len(points) + 2 - TAPS
-    return m, transforms(m, TAPS, points)
-
-
-def _spell(points: tuple[Fraction, ...]) -> str:
-    return " ".join(map(str, points))
+        self._numba_type_ = WinogradType(element, rows, columns, minimal)
+        self.minimal = minimal
 
 
 @intrinsic
@@ -70,7 +107,27 @@ def outputs(context, kind):
     """Outputs of a window along one axis: m of F(m, 3)."""
 
     def codegen(context, builder, signature, args):
-        return constant(kind.m)
+        return constant(kind.minimal.m)
+
+    return types.int64(kind), codegen
+
+
+@intrinsic
+def side(context, kind):
+    """Products, and pixels, of a window along one axis."""
+
+    def codegen(context, builder, signature, args):
+        return constant(kind.minimal.side)
+
+    return types.int64(kind), codegen
+
+
+@intrinsic
+def reach(context, kind):
+    """Pixels from a window to the next."""
+
+    def codegen(context, builder, signature, args):
+        return constant(kind.minimal.reach)
 
     return types.int64(kind), codegen
 

@@ -1,9 +1,10 @@
 """Filters to the transform domain.
 
-The format ``winograd4:kb32:f32`` is ``[group][block of 32 outputs][place][input][32]``: for each
-block of output channels and each of the (m + 2)^2 places of a transformed filter, the rows that the
-register tile consumes one after another. A few inputs at a time become panels of taps, as direct
-convolution has them, and these are transformed; for dgrad, whose filters are flipped, backwards.
+The format ``winograd4:kb32:f32`` is ``[group][block of 32 outputs][depth][place][input][32]``:
+for each block of output channels and each of the (m + 2)^2 places of a transformed filter, the rows
+that the register tile consumes one after another. A few inputs at a time become panels of taps, as
+direct convolution has them, and these are transformed; for dgrad, whose filters are flipped,
+backwards.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from convforge.kernels.cpu._weights import (
 from convforge.kernels.cpu._winograd_transform import (
     TAPS,
     Transform,
-    outputs,
+    side,
     transform_weights,
 )
+from convforge.kernels.cpu._winograd_windows import places
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import embedded, kernel
 
 _PANELS_BYTES = PANELS.nbytes
-_PLACES = Layout("WinogradWeights", "chunk plane_bytes backwards scratch_bytes")
+_PLACES = Layout("WinogradWeights", "chunk depth plane_bytes backwards scratch_bytes")
 _places = _PLACES.view
 _CHUNK = 16
 """Inputs of a task: their taps stay in the L1 until they are transformed."""
@@ -45,12 +47,13 @@ def weight_plane_bytes(inputs: int, width: int, size: int) -> int:
     return inputs * width * size + _SKEW_BYTES
 
 
-def winograd_format(problem: ConvProblem, transform: Transform, m: int, width: int) -> WeightFormat:
+def winograd_format(problem: ConvProblem, transform: Transform, width: int) -> WeightFormat:
     """Transformed filters, ``width`` outputs a block."""
     groups, blocks, rows, _ = panel_shape(problem, width)
     size, inputs = problem.w.dtype.itemsize, rows // problem.taps
     plane_bytes = weight_plane_bytes(inputs, width, size)
-    nbytes = groups * blocks * (m + TAPS - 1) ** 2 * plane_bytes
+    depth = prod(problem.filter[:-2])
+    nbytes = groups * blocks * depth * places(transform.minimal) * plane_bytes
     scratch_bytes = problem.taps * _CHUNK * width * size
     step = Step(
         name="transform",
@@ -59,6 +62,7 @@ def winograd_format(problem: ConvProblem, transform: Transform, m: int, width: i
         constants=pack_constants(problem, width, range(blocks))
         + _PLACES.pack(
             chunk=_CHUNK,
+            depth=depth,
             plane_bytes=plane_bytes,
             backwards=problem.direction is Direction.DGRAD,
             scratch_bytes=scratch_bytes,
@@ -67,7 +71,7 @@ def winograd_format(problem: ConvProblem, transform: Transform, m: int, width: i
         cost=Cost(bytes=prod(problem.w_shape) * size + nbytes),
     )
     return WeightFormat(
-        id=f"winograd{m}:{weight_format(problem, width).id}",
+        id=f"winograd{transform.minimal.name}:{weight_format(problem, width).id}",
         nbytes=nbytes,
         pack=Program(
             steps=(step,),
@@ -80,7 +84,7 @@ def winograd_format(problem: ConvProblem, transform: Transform, m: int, width: i
 def transform_filters(kind, constants, pointers, worker, workers):
     """Plain weights to panels of places; a task is a chunk of inputs of a block."""
     g, c, p = panels_view(constants), _places(constants + _PANELS_BYTES), pack_view(pointers)
-    side = outputs(kind) + TAPS - 1
+    square = side(kind) * side(kind)
     row = g.width * itemsize(kind)
     taps = p.scratch + worker * c.scratch_bytes
     chunks = (g.inputs + c.chunk - 1) // c.chunk
@@ -96,14 +100,15 @@ def transform_filters(kind, constants, pointers, worker, workers):
         tap_bytes, input_bytes = _taps_of(kind, g, source, taps, outputs_here, inputs)
         first_tap = taps
         if c.backwards:
-            first_tap, tap_bytes = taps + (TAPS * TAPS - 1) * tap_bytes, -tap_bytes
-        target = p.panels + block * side * side * c.plane_bytes + begin * row
-        for i in range(inputs):
+            first_tap, tap_bytes = taps + (g.taps - 1) * tap_bytes, -tap_bytes
+        target = p.panels + block * c.depth * square * c.plane_bytes + begin * row
+        for i in range(inputs * c.depth):
+            depth = i // inputs
+            at = first_tap + depth * TAPS * TAPS * tap_bytes
+            at += (i - depth * inputs) * input_bytes
+            to = target + depth * square * c.plane_bytes + (i - depth * inputs) * row
             for j in range(0, row, lanes(kind) * itemsize(kind)):
-                places = target + i * row + j
-                transform_weights(
-                    kind, first_tap + i * input_bytes + j, tap_bytes, places, c.plane_bytes
-                )
+                transform_weights(kind, at + j, tap_bytes, to + j, c.plane_bytes)
 
 
 @embedded

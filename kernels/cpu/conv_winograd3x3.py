@@ -1,10 +1,11 @@
 """Winograd convolution of 3x3 filters: fewer products, more additions.
 
-Computes: fprop and dgrad of two axes, 3x3 filters, stride 1, dilation 1, any padding, groups.
+Computes: fprop and dgrad of 3x3 filters with stride 1, any dilation, padding and groups, and of
+    volumes with 3x3 filters of any depth; fprop with stride 2.
 Layout: channels last in place; channels first through a blocked transpose and out of the tile.
     Weights transformed, as panels.
 Accumulates: products of transformed pixels and filters in the operands' type, float32 or float64,
-    over channels; then a fixed combination of (m + 2)^2 sums for an output.
+    over channels and depth; then a fixed combination of (m + 2)^2 sums for an output.
 Good at: many channels on maps of a dozen pixels and more. Bad at: maps of few tiles with weights
     from memory, which are 16/9 (m = 2), 4 (m = 4) or 64/9 (m = 6) times as many.
 
@@ -17,15 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
 
 from convforge.contract import Machine, Program, Rejected, Tolerance, Traits, WeightFormat
 from convforge.kernels.cpu._images import images
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
-from convforge.kernels.cpu._winograd_input import tiles_of
-from convforge.kernels.cpu._winograd_multiply import winograd_step
-from convforge.kernels.cpu._winograd_transform import TAPS, Transform, Winograd
+from convforge.kernels.cpu._winograd_multiply import Part, winograd_step
+from convforge.kernels.cpu._winograd_transform import Minimal, Transform, Winograd
 from convforge.kernels.cpu._winograd_weights import winograd_format
+from convforge.kernels.cpu._winograd_windows import is_plane_of_threes, places, windows_of
 from convforge.problem import ConvProblem, Direction, Problem
 
 Points = tuple[Fraction, ...]
@@ -41,55 +41,70 @@ def _both_signs(*points: str) -> Points:
 
 SHAPES = {
     # isa: register tiles, rows of windows by vectors of output channels; the first is preferred.
-    "avx512": ((14, 2), (9, 2), (8, 2), (7, 2)),
+    "avx512": ((14, 2), (13, 2), (9, 2), (8, 2), (7, 2)),
     "avx2": ((6, 2), (4, 2)),
     "neon": ((8, 3), (4, 3)),
     "plain": ((6, 2), (4, 2)),
 }
 
 
-MOST_TILES, MOST_TILES_FAR = 32, 64
-"""Tiles of a task, whose planes should stay in the L2; more where weights do not stay in the L3."""
+MOST_TILES, MOST_TILES_FAR = 32, 96
+"""Tiles of a task, whose planes should stay in the L2; more where weights do not stay in the L3,
+or where those of a block are a volume's."""
 _LEAST_TILES = 12
 _WORTH_COMPILING = 0.97
 
 
 @dataclass(frozen=True, slots=True)
 class WinogradConfig:
-    """Rows and columns (vectors) of the register tile, and the tiles of a task."""
+    """Rows and columns (vectors) of the register tile; windows and layers of a task."""
 
     rows: int
     columns: int
     piece: int
+    layers: int
 
 
 class ConvWinograd3x3:
-    """F(m, 3) along both axes: ``cpu.conv_winograd3x3.f2`` and so on.
+    """F(m, 3) along both axes: ``cpu.conv_winograd3x3.f2`` and so on, with stride 2 ``f2s2``.
 
     Args:
-        points: Interpolation points; m is one less than they are.
+        points: Interpolation points.
         tolerance: What they were measured to keep.
+        stride: Of the convolution.
         fewest_inputs: Channels below which too little averages out to keep it.
     """
 
-    revision = 1
+    revision = 2
     traits = Traits(strict_nan=False)
 
-    def __init__(self, points: Points, tolerance: Tolerance, fewest_inputs: int = 4) -> None:
-        self.points, self.tolerance, self.fewest_inputs = points, tolerance, fewest_inputs
-        self.m = len(points) + 2 - TAPS
-        self.name = f"cpu.conv_winograd3x3.f{self.m}"
+    def __init__(
+        self, points: Points, tolerance: Tolerance, *, stride: int = 1, fewest_inputs: int = 4
+    ) -> None:
+        self.minimal = Minimal(points, stride)
+        self.tolerance, self.fewest_inputs = tolerance, fewest_inputs
+        self.name = f"cpu.conv_winograd3x3.f{self.minimal.name}"
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """3x3 filters on two axes, one pixel apart."""
+        """3x3 filters in a plane, and their one stride."""
         if not isinstance(problem, ConvProblem):
             return NOT_A_CONVOLUTION
-        if problem.direction is Direction.WGRAD:
-            return Rejected(f"{problem.direction}: fprop and dgrad only")
-        if problem.filter != (TAPS, TAPS):
-            return Rejected(f"filter {'x'.join(map(str, problem.filter))}: 3x3 only")
-        if any(a.stride > 1 or a.dilation > 1 for a in problem.axes):
-            return Rejected("stride or dilation above 1")
+        stride = self.minimal.stride
+        if problem.direction is Direction.WGRAD or (
+            problem.direction is Direction.DGRAD and stride > 1
+        ):
+            only = "fprop and dgrad" if stride == 1 else "fprop"
+            return Rejected(f"{problem.direction}: {only} only")
+        if not is_plane_of_threes(problem.filter):
+            return Rejected(f"filter {'x'.join(map(str, problem.filter))}: 3x3 in a plane only")
+        depth, plane = problem.axes[:-2], problem.axes[-2:]
+        if any(axis.stride != stride for axis in plane):
+            return Rejected(
+                f"stride {'x'.join(str(axis.stride) for axis in plane)}: "
+                f"transforms for {stride}x{stride}"
+            )
+        if any(axis.stride > 1 or axis.dilation > 1 for axis in depth):
+            return Rejected("stride or dilation above 1 along depth")
         inputs = _inputs(problem)
         if inputs < self.fewest_inputs:
             return Rejected(
@@ -111,46 +126,58 @@ class ConvWinograd3x3:
         """Transformed filters in panels of the tile's width."""
         assert isinstance(problem, ConvProblem)
         dtype = problem.x.dtype.value
-        width = Winograd(dtype, config.rows, config.columns, self.points).width
-        transform = Transform(dtype, self.points)
-        return winograd_format(problem, transform, self.m, width)
+        width = Winograd(dtype, config.rows, config.columns, self.minimal).width
+        return winograd_format(problem, Transform(dtype, self.minimal), width)
 
     def program(self, problem: Problem, config: WinogradConfig, machine: Machine) -> Program:
         """Bring channels last, convolve, and back."""
         assert isinstance(problem, ConvProblem)
-        tile = Winograd(problem.x.dtype.value, config.rows, config.columns, self.points)
-        io = images(problem, tapwise=False)
-        step, scratch = winograd_step(problem, tile, self.m, config.piece, io, machine)
+        tile = Winograd(problem.x.dtype.value, config.rows, config.columns, self.minimal)
+        windows = windows_of(problem, self.minimal)
+        io = images(problem, tapwise=False, scattered=max(windows.step) > 1)
+        part = Part(config.piece, config.layers)
+        step, scratch = winograd_step(problem, windows, tile, part, io, machine)
         return Program(steps=(*io.before, step, *io.after), buffers=(*io.buffers, scratch))
 
     def _default_config(self, problem: ConvProblem, machine: Machine) -> WinogradConfig:
         """The rows and the piece for which the busiest thread multiplies least."""
-        tiles = problem.N * prod(tiles_of(problem, self.m))
-        outputs = problem.group_K if problem.direction is Direction.FPROP else problem.group_C
+        windows = windows_of(problem, self.minimal)
+        tiles, depths = windows.planes, windows.target_depths
         size = problem.x.dtype.itemsize
-        weights = (self.m + TAPS - 1) ** 2 * problem.K * problem.group_C * size
-        most = MOST_TILES_FAR if 2 * weights > machine.l3_bytes else MOST_TILES
+        weights = places(self.minimal) * problem.K * problem.group_C * windows.taps * size
+        far = 2 * weights > machine.l3_bytes or windows.taps > 1
+        most = MOST_TILES_FAR if far else MOST_TILES
 
-        def work(rows: int, columns: int, piece: int) -> float:
-            blocks = -(-outputs * size // (columns * machine.vector_bytes)) * problem.groups
-            pieces = -(-tiles // piece)
-            share = -(-pieces * blocks // machine.threads)
-            room, last = (-(-n // rows) * rows for n in (piece, tiles - (pieces - 1) * piece))
-            busiest = min(share * room, blocks * ((pieces - 1) * room + last))
-            # Longer tiles load less for a product, larger pieces read the weights less often.
-            return busiest * columns * (1 + 0.6 / rows) * (1 + 0.5 / piece)
+        def work(config: WinogradConfig) -> float:
+            rows, columns = config.rows, config.columns
+            blocks = -(-windows.outputs * size // (columns * machine.vector_bytes)) * problem.groups
+            pieces = -(-tiles // config.piece)
+            share = -(-pieces * blocks * -(-depths // config.layers) // machine.threads)
+            room = -(-config.piece // rows) * rows
+            last = -(-(tiles - (pieces - 1) * config.piece) // rows) * rows
+            all_of_it = blocks * depths * ((pieces - 1) * room + last)
+            busiest = min(share * room * config.layers, all_of_it)
+            # Longer tiles load less for a product, larger tasks read the weights less often.
+            again = 1 + 0.5 / (config.piece * config.layers)
+            return busiest * columns * (1 + 0.6 / rows) * again
 
         def best(shapes: Iterable[tuple[int, int]]) -> tuple[float, WinogradConfig]:
-            options = (
-                (work(*shape, piece), WinogradConfig(*shape, piece))
+            configs = (
+                WinogradConfig(*shape, piece, layers)
                 for shape in shapes
                 for piece in range(min(tiles, _LEAST_TILES), min(tiles, most) + 1)
+                for layers in _even_parts(depths, max(1, most // piece))
             )
-            return min(options, key=lambda option: option[0])
+            return min(((work(config), config) for config in configs), key=lambda option: option[0])
 
         preferred, *others = SHAPES[machine.isa]
         usual, special = best([preferred]), best(others)
         return special[1] if special[0] < _WORTH_COMPILING * usual[0] else usual[1]
+
+
+def _even_parts(whole: int, most: int) -> list[int]:
+    """Sizes, at most so many, that cut a whole into parts as equal as can be."""
+    return sorted({-(-whole // parts) for parts in range(-(-whole // most), whole + 1)})
 
 
 def _inputs(problem: ConvProblem) -> int:
@@ -170,5 +197,9 @@ ALGORITHMS = (
     ),
     ConvWinograd3x3(
         _both_signs("0", "1", "1/2", "2"), Tolerance(growth=64.0, planewise=True, exact=False)
+    ),
+    ConvWinograd3x3(_both_signs("1"), Tolerance(growth=4.0, planewise=True, exact=True), stride=2),
+    ConvWinograd3x3(
+        _both_signs("3/8", "5/4"), Tolerance(growth=8.0, planewise=True, exact=False), stride=2
     ),
 )
