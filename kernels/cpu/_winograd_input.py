@@ -11,7 +11,7 @@ from convforge.kernels.cpu._vector import (
     vector_bytes,
     zeros,
 )
-from convforge.kernels.cpu._winograd_transform import reach, side, transform_input
+from convforge.kernels.cpu._winograd_transform import reach, transform_input, window_side
 from convforge.kernels.cpu._winograd_windows import Windows
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
@@ -60,8 +60,8 @@ def transform_tiles(kind, g, source, first, count, target, window):
         target: Planes of tiles of channels.
         window: Scratch for a window of vectors, for what lies across a border.
     """
-    square = side(kind) * side(kind) * vector_bytes(kind)
-    last_h, last_w = (side(kind) - 1) * g.step_h, (side(kind) - 1) * g.step_w
+    square = window_side(kind) * window_side(kind) * vector_bytes(kind)
+    last_h, last_w = (window_side(kind) - 1) * g.step_h, (window_side(kind) - 1) * g.step_w
     window_h, window_w = reach(kind) * g.step_h, reach(kind) * g.step_w
     image, rest = first // (g.grid_h * g.grid_w), first % (g.grid_h * g.grid_w)
     tile_h, tile_w = rest // g.grid_w, rest % g.grid_w
@@ -82,7 +82,7 @@ def transform_tiles(kind, g, source, first, count, target, window):
             if not inside or left < lanes(kind):
                 _copy_inside(kind, g, corner, h, w, left, window)
                 corner, pixel_bytes = window, vector_bytes(kind)
-                row_bytes = side(kind) * pixel_bytes
+                row_bytes = window_side(kind) * pixel_bytes
             transform_input(kind, corner, row_bytes, pixel_bytes, place + at, g.plane_bytes)
         tile_w += 1
         if tile_w == g.grid_w:
@@ -96,14 +96,14 @@ def transform_tiles(kind, g, source, first, count, target, window):
 @device
 def _copy_inside(kind, g, corner, h, w, left, window):
     """A vector of channels of the pixels that exist, to where they belong in a window."""
-    for i in range(side(kind)):
+    for i in range(window_side(kind)):
         if h + i * g.step_h < 0 or h + i * g.step_h >= g.source_h:
             continue
-        for j in range(side(kind)):
+        for j in range(window_side(kind)):
             if w + j * g.step_w < 0 or w + j * g.step_w >= g.source_w:
                 continue
             place = corner + i * g.step_h * g.row_bytes + j * g.step_w * g.pixel_bytes
-            to = window + (i * side(kind) + j) * vector_bytes(kind)
+            to = window + (i * window_side(kind) + j) * vector_bytes(kind)
             if left >= lanes(kind):
                 store(to, load(kind, place))
             else:

@@ -34,7 +34,7 @@ from convforge.kernels.cpu._winograd_output import (
 )
 from convforge.kernels.cpu._winograd_transform import Winograd, side
 from convforge.kernels.cpu._winograd_weights import weight_plane_bytes
-from convforge.kernels.cpu._winograd_windows import Windows, places
+from convforge.kernels.cpu._winograd_windows import Windows, apart, places
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
@@ -60,7 +60,6 @@ class Part:
     layers: int
 
 
-_LINE_BYTES = 64
 _TILE_STEPS = 4
 """Steps of the tile's loop that beginning and storing it take."""
 
@@ -159,8 +158,8 @@ def winograd_step(
     slots = part.layers + windows.taps - 1
     room = -(-part.piece // tile.rows) * tile.rows
     row = tile.width * size
-    tile_bytes = _apart(-(-inputs // tile.lanes) * tile.lanes * size)
-    input_plane, sums_plane = _apart(room * tile_bytes), _apart(room * row)
+    tile_bytes = apart(-(-inputs // tile.lanes) * tile.lanes * size)
+    input_plane, sums_plane = apart(room * tile_bytes), apart(room * row)
     weight_plane = weight_plane_bytes(inputs, tile.width, size)
     slab = slab_bytes(tile, size)
     scratch = (
@@ -231,8 +230,3 @@ def _flops(windows: Windows, tile: Winograd, rows: int, blocks: int) -> int:
     depth_products = windows.taps * windows.inputs + _TILE_STEPS
     products = 2 * rows * windows.target_depths * depth_products * blocks * tile.width
     return places(tile.minimal) * (terms * (inputs + outputs) + products)
-
-
-def _apart(nbytes: int) -> int:
-    """At least so many bytes, an odd number of lines: neighbours fall on different cache sets."""
-    return (nbytes + _LINE_BYTES - 1) // (2 * _LINE_BYTES) * (2 * _LINE_BYTES) + _LINE_BYTES

@@ -1,22 +1,18 @@
-"""Winograd's three transforms on vectors of channels, emitted from their matrices.
-
-A matrix is multiplied by a column of vectors with what its zeros, ones and symmetries save: of two
-points p and -p, the even and the odd part are computed once, and added and subtracted.
-"""
+"""Winograd's transforms on vectors of channels, emitted from their matrices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
 
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
 from convforge.kernels._winograd import Matrix, Transforms, strided
-from convforge.kernels.cpu._ir import constant, load_vector, multiply_add, store_vector
+from convforge.kernels.cpu._ir import constant, store_vector
 from convforge.kernels.cpu._tile import Tile, TileType
 from convforge.kernels.cpu._vector import KindType, Vector
+from convforge.kernels.cpu._winograd_emit import both_sides, load_square, scale
 
 TAPS = 3
 
@@ -41,8 +37,13 @@ class Minimal:
 
     @property
     def side(self) -> int:
-        """Products of a window along an axis, which are as many as its pixels."""
+        """Products of a window along an axis."""
         return self.stride * (self.m - 1) + TAPS
+
+    @property
+    def window(self) -> int:
+        """Pixels of a window along an axis: as many as products."""
+        return self.side
 
     @property
     def reach(self) -> int:
@@ -64,10 +65,53 @@ class Minimal:
         return points if self.stride == 1 else f"{points} by {self.stride}"
 
 
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """The transposed algorithm: taps from windows of dy, ``G^T [(A dy) * (B^T x)]``.
+
+    ``A`` is for every window; ``G``, with its fractions, for the sum over all of them.
+    """
+
+    minimal: Minimal
+
+    @property
+    def m(self) -> int:
+        """Taps along an axis."""
+        return TAPS
+
+    @property
+    def side(self) -> int:
+        """Products of a window along an axis."""
+        return self.minimal.side
+
+    @property
+    def window(self) -> int:
+        """Pixels of dy in a window, along an axis."""
+        return self.minimal.m
+
+    @property
+    def reach(self) -> int:
+        """Pixels from a window to the next: none is in two."""
+        return self.minimal.m
+
+    @property
+    def matrices(self) -> Transforms:
+        """Exact."""
+        made = self.minimal.matrices
+        return Transforms(_transposed(made.weights), made.weights, _transposed(made.output))
+
+    def __str__(self) -> str:
+        return f"gradient of {self.minimal}"
+
+
+def _transposed(matrix: Matrix) -> Matrix:
+    return tuple(zip(*matrix, strict=True))
+
+
 class TransformType(KindType):
     """Numba type of vectors with transforms."""
 
-    def __init__(self, element: str, minimal: Minimal):
+    def __init__(self, element: str, minimal: Minimal | Gradient):
         super().__init__(element, f"Transform[{element},{minimal}]")
         self.minimal, self.matrices = minimal, minimal.matrices
 
@@ -88,7 +132,7 @@ register_model(WinogradType)(models.OpaqueModel)
 class Transform(Vector):
     """Kind of vectors with transforms."""
 
-    def __init__(self, element: str, minimal: Minimal):
+    def __init__(self, element: str, minimal: Minimal | Gradient):
         self._numba_type_ = TransformType(element, minimal)
         self.minimal = minimal
 
@@ -114,10 +158,20 @@ def outputs(context, kind):
 
 @intrinsic
 def side(context, kind):
-    """Products, and pixels, of a window along one axis."""
+    """Products of a window along one axis."""
 
     def codegen(context, builder, signature, args):
         return constant(kind.minimal.side)
+
+    return types.int64(kind), codegen
+
+
+@intrinsic
+def window_side(context, kind):
+    """Pixels of a window along one axis."""
+
+    def codegen(context, builder, signature, args):
+        return constant(kind.minimal.window)
 
     return types.int64(kind), codegen
 
@@ -139,8 +193,8 @@ def transform_input(context, kind, source, row_bytes, pixel_bytes, target, plane
     def codegen(context, builder, signature, args):
         _, source, row_bytes, pixel_bytes, target, plane_bytes = args
         matrix = kind.matrices.input
-        window = _load(builder, kind, source, len(matrix), row_bytes, pixel_bytes)
-        done = _both_sides(builder, kind, matrix, window)
+        window = load_square(builder, kind, source, len(matrix[0]), row_bytes, pixel_bytes)
+        done = both_sides(builder, kind, matrix, window)
         for i, row in enumerate(done):
             for j, vector in enumerate(row):
                 plane = builder.mul(plane_bytes, constant(i * len(matrix) + j))
@@ -165,10 +219,10 @@ def transform_weights(context, kind, source, tap_bytes, target, plane_bytes):
             for row, scale in zip(kind.matrices.weights, scales, strict=True)
         )
         row_bytes = builder.mul(tap_bytes, constant(TAPS))
-        taps = _load(builder, kind, source, TAPS, row_bytes, tap_bytes)
-        for i, row in enumerate(_both_sides(builder, kind, simple, taps)):
+        taps = load_square(builder, kind, source, TAPS, row_bytes, tap_bytes)
+        for i, row in enumerate(both_sides(builder, kind, simple, taps)):
             for j, vector in enumerate(row):
-                scaled = _scale(builder, kind, scales[i] * scales[j], vector)
+                scaled = scale(builder, kind, scales[i] * scales[j], vector)
                 plane = builder.mul(plane_bytes, constant(i * len(scales) + j))
                 store_vector(builder, scaled, builder.add(target, plane), kind.vector.itemsize)
         return context.get_dummy_value()
@@ -190,8 +244,8 @@ def transform_output(
         matrix = kind.matrices.output
         size = len(matrix[0])
         line_bytes = builder.mul(plane_bytes, constant(size))
-        planes = _load(builder, kind, source, size, line_bytes, plane_bytes)
-        for i, row in enumerate(_both_sides(builder, kind, matrix, planes)):
+        planes = load_square(builder, kind, source, size, line_bytes, plane_bytes)
+        for i, row in enumerate(both_sides(builder, kind, matrix, planes)):
             for j, vector in enumerate(row):
                 value = builder.fadd(vector, bias)
                 value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
@@ -204,98 +258,3 @@ def transform_output(
     vectors = [kind.vector] * 3
     places = [types.int64] * 3
     return types.void(kind, types.int64, types.int64, *vectors, *places), codegen
-
-
-def _load(builder, kind, source, size, row_bytes, column_bytes):
-    """A square of vectors."""
-    square = []
-    for i in range(size):
-        start = builder.add(source, builder.mul(row_bytes, constant(i)))
-        places = [builder.add(start, builder.mul(column_bytes, constant(j))) for j in range(size)]
-        square.append([load_vector(builder, place, kind) for place in places])
-    return square
-
-
-def _both_sides(builder, kind, matrix: Matrix, square):
-    """``matrix @ square @ matrix.T``: columns first, then rows."""
-    columns = [_apply(builder, kind, matrix, column) for column in zip(*square, strict=True)]
-    return [_apply(builder, kind, matrix, row) for row in zip(*columns, strict=True)]
-
-
-def _apply(builder, kind, matrix: Matrix, vectors):
-    """``matrix @ vectors``."""
-    matrix, vectors = _pair_columns(builder, matrix, list(vectors))
-    done = [None] * len(matrix)
-    for i, row in enumerate(matrix):
-        if done[i] is not None:
-            continue
-        j, even, odd = _mirrored(matrix, i)
-        if j is None:
-            done[i] = _combine(builder, kind, row, vectors)
-            continue
-        # The odd part, divided by a coefficient of its own, is multiplied while it is added.
-        factor = next(entry for entry in reversed(odd) if entry)
-        part = _combine(builder, kind, tuple(entry / factor for entry in odd), vectors)
-        base = _combine(builder, kind, even, vectors)
-        done[i] = _add_multiple(builder, kind, base, factor, part)
-        done[j] = _add_multiple(builder, kind, base, -factor, part)
-    return done
-
-
-def _pair_columns(builder, matrix: Matrix, vectors):
-    """Replace two vectors by sum and difference where every row takes them alike or opposite."""
-    columns = list(zip(*matrix, strict=True))
-    for u in range(len(columns)):
-        for v in range(u + 1, len(columns)):
-            pairs = list(zip(columns[u], columns[v], strict=True))
-            if sum(a != 0 for a, _ in pairs) < 2 or not all(abs(a) == abs(b) for a, b in pairs):
-                continue
-            if all(a == b for a, b in pairs):
-                continue
-            a, b = vectors[u], vectors[v]
-            vectors[u], vectors[v] = builder.fadd(a, b), builder.fsub(a, b)
-            columns[u] = tuple(a if a == b else Fraction(0) for a, b in pairs)
-            columns[v] = tuple(a if a != b else Fraction(0) for a, b in pairs)
-            break
-    return tuple(zip(*columns, strict=True)), vectors
-
-
-def _mirrored(matrix: Matrix, i: int):
-    """A later row that is this one with the signs of some entries turned: which, and the parts."""
-    for j in range(i + 1, len(matrix)):
-        pairs = list(zip(matrix[i], matrix[j], strict=True))
-        even = tuple((a + b) / 2 for a, b in pairs)
-        odd = tuple((a - b) / 2 for a, b in pairs)
-        if any(even) and any(odd) and not any(a and b for a, b in zip(even, odd, strict=True)):
-            return j, even, odd
-    return None, None, None
-
-
-def _combine(builder, kind, row, vectors):
-    """Sum of multiples; vectors that are added as they are come first."""
-    terms = [(entry, vector) for entry, vector in zip(row, vectors, strict=True) if entry]
-    terms.sort(key=lambda term: (abs(term[0]) != 1, term[0] < 0))
-    (entry, total), *others = terms
-    total = _scale(builder, kind, entry, total)
-    for entry, vector in others:
-        total = _add_multiple(builder, kind, total, entry, vector)
-    return total
-
-
-def _add_multiple(builder, kind, base, factor, vector):
-    """``base + factor * vector``."""
-    if factor == 1:
-        return builder.fadd(base, vector)
-    if factor == -1:
-        return builder.fsub(base, vector)
-    return multiply_add(builder, _repeat(kind, factor), vector, base)
-
-
-def _scale(builder, kind, factor, vector):
-    """``factor * vector``."""
-    return vector if factor == 1 else builder.fmul(_repeat(kind, factor), vector)
-
-
-def _repeat(kind, factor):
-    """A vector constant."""
-    return ir.Constant(kind.vector.llvm, [float(factor)] * kind.lanes)

@@ -24,6 +24,7 @@ from convforge.kernels.cpu._weights import (
 )
 from convforge.kernels.cpu._winograd_transform import (
     TAPS,
+    Minimal,
     Transform,
     side,
     transform_weights,
@@ -47,17 +48,17 @@ def weight_plane_bytes(inputs: int, width: int, size: int) -> int:
     return inputs * width * size + _SKEW_BYTES
 
 
-def winograd_format(problem: ConvProblem, transform: Transform, width: int) -> WeightFormat:
+def winograd_format(problem: ConvProblem, minimal: Minimal, width: int) -> WeightFormat:
     """Transformed filters, ``width`` outputs a block."""
     groups, blocks, rows, _ = panel_shape(problem, width)
     size, inputs = problem.w.dtype.itemsize, rows // problem.taps
     plane_bytes = weight_plane_bytes(inputs, width, size)
     depth = prod(problem.filter[:-2])
-    nbytes = groups * blocks * depth * places(transform.minimal) * plane_bytes
+    nbytes = groups * blocks * depth * places(minimal) * plane_bytes
     scratch_bytes = problem.taps * _CHUNK * width * size
     step = Step(
         name="transform",
-        kernel=KernelRef(transform_filters, transform),
+        kernel=KernelRef(transform_filters, Transform(problem.w.dtype.value, minimal)),
         operands=("w", "packed", "taps"),
         constants=pack_constants(problem, width, range(blocks))
         + _PLACES.pack(
@@ -71,7 +72,7 @@ def winograd_format(problem: ConvProblem, transform: Transform, width: int) -> W
         cost=Cost(bytes=prod(problem.w_shape) * size + nbytes),
     )
     return WeightFormat(
-        id=f"winograd{transform.minimal.name}:{weight_format(problem, width).id}",
+        id=f"winograd{minimal.name}:{weight_format(problem, width).id}",
         nbytes=nbytes,
         pack=Program(
             steps=(step,),

@@ -14,6 +14,7 @@ from convforge.kernels.cpu._winograd_transform import TAPS, Minimal
 from convforge.problem import ConvProblem, Direction
 
 Pair = tuple[int, int]
+_LINE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,8 @@ class Windows:
 
 
 def windows_of(problem: ConvProblem, minimal: Minimal) -> Windows:
-    """Those of fprop; for dgrad, which reads dy, padded by what the filter reaches beyond."""
-    fprop = problem.direction is Direction.FPROP
+    """Those of fprop and wgrad, or of dgrad, which reads dy beyond its border."""
+    fprop = problem.direction is not Direction.DGRAD
     source, target = (problem.size, problem.out) if fprop else (problem.out, problem.size)
     pads = [a.pad_lo if fprop else a.extent - 1 - a.pad_lo for a in problem.axes]
     down, across = (a.dilation for a in problem.axes[-2:])
@@ -85,3 +86,8 @@ def places(minimal: Minimal) -> int:
 def is_plane_of_threes(filter_size: tuple[int, ...]) -> bool:
     """Whether a filter is 3x3 in the plane, of any depth."""
     return len(filter_size) in (2, 3) and filter_size[-2:] == (TAPS, TAPS)
+
+
+def apart(nbytes: int) -> int:
+    """At least so many bytes, an odd number of lines: neighbours fall on different cache sets."""
+    return (nbytes + _LINE_BYTES - 1) // (2 * _LINE_BYTES) * (2 * _LINE_BYTES) + _LINE_BYTES

@@ -1,7 +1,7 @@
 """Winograd convolution of 3x3 filters: fewer products, more additions.
 
-Computes: fprop and dgrad of 3x3 filters with stride 1, any dilation, padding and groups, and of
-    volumes with 3x3 filters of any depth; fprop with stride 2.
+Computes: fprop, dgrad and wgrad of 3x3 filters with stride 1, any dilation, padding and groups;
+    fprop and wgrad with stride 2; fprop and dgrad of volumes with 3x3 filters of any depth.
 Layout: channels last in place; channels first through a blocked transpose and out of the tile.
     Weights transformed, as panels.
 Accumulates: products of transformed pixels and filters in the operands' type, float32 or float64,
@@ -22,8 +22,9 @@ from fractions import Fraction
 from convforge.contract import Machine, Program, Rejected, Tolerance, Traits, WeightFormat
 from convforge.kernels.cpu._images import images
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
+from convforge.kernels.cpu._winograd_gradient import WinogradGradient, chunk_of
 from convforge.kernels.cpu._winograd_multiply import Part, winograd_step
-from convforge.kernels.cpu._winograd_transform import Minimal, Transform, Winograd
+from convforge.kernels.cpu._winograd_transform import Minimal, Winograd
 from convforge.kernels.cpu._winograd_weights import winograd_format
 from convforge.kernels.cpu._winograd_windows import is_plane_of_threes, places, windows_of
 from convforge.problem import ConvProblem, Direction, Problem
@@ -53,6 +54,8 @@ MOST_TILES, MOST_TILES_FAR = 32, 96
 or where those of a block are a volume's."""
 _LEAST_TILES = 12
 _WORTH_COMPILING = 0.97
+_FEWEST_WINDOWS = 4
+"""For wgrad, which sums over them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +93,13 @@ class ConvWinograd3x3:
         if not isinstance(problem, ConvProblem):
             return NOT_A_CONVOLUTION
         stride = self.minimal.stride
-        if problem.direction is Direction.WGRAD or (
-            problem.direction is Direction.DGRAD and stride > 1
-        ):
-            only = "fprop and dgrad" if stride == 1 else "fprop"
-            return Rejected(f"{problem.direction}: {only} only")
+        wgrad = problem.direction is Direction.WGRAD
+        if problem.direction is Direction.DGRAD and stride > 1:
+            return Rejected(f"{problem.direction}: fprop and wgrad only")
         if not is_plane_of_threes(problem.filter):
             return Rejected(f"filter {'x'.join(map(str, problem.filter))}: 3x3 in a plane only")
+        if wgrad and problem.rank > 2:
+            return Rejected(f"{problem.direction} of volumes: images only")
         depth, plane = problem.axes[:-2], problem.axes[-2:]
         if any(axis.stride != stride for axis in plane):
             return Rejected(
@@ -105,8 +108,13 @@ class ConvWinograd3x3:
             )
         if any(axis.stride > 1 or axis.dilation > 1 for axis in depth):
             return Rejected("stride or dilation above 1 along depth")
-        inputs = _inputs(problem)
-        if inputs < self.fewest_inputs:
+        windows = windows_of(problem, self.minimal)
+        if wgrad and windows.planes < _FEWEST_WINDOWS:
+            return Rejected(
+                f"{windows.planes} windows to sum: below {_FEWEST_WINDOWS} its errors stand out"
+            )
+        inputs = windows.inputs
+        if not wgrad and inputs < self.fewest_inputs:
             return Rejected(
                 f"{inputs} channels to sum: below {self.fewest_inputs} its errors stand out"
             )
@@ -117,27 +125,45 @@ class ConvWinograd3x3:
     ) -> Iterable[WinogradConfig]:
         """The tile that wastes least, and as many windows as the caches are good for."""
         assert isinstance(problem, ConvProblem)
-        config = self._default_config(problem, machine)
+        wgrad = problem.direction is Direction.WGRAD
+        config = (self._wgrad_config if wgrad else self._default_config)(problem, machine)
         workspace = self.program(problem, config, machine).workspace_bytes(machine.threads)
         if workspace <= workspace_limit:
             yield config
 
     def weight_format(self, problem: Problem, config: WinogradConfig) -> WeightFormat | None:
-        """Transformed filters in panels of the tile's width."""
+        """Transformed filters in panels of the tile's width; wgrad reads no weights."""
         assert isinstance(problem, ConvProblem)
+        if problem.direction is Direction.WGRAD:
+            return None
         dtype = problem.x.dtype.value
         width = Winograd(dtype, config.rows, config.columns, self.minimal).width
-        return winograd_format(problem, Transform(dtype, self.minimal), width)
+        return winograd_format(problem, self.minimal, width)
 
     def program(self, problem: Problem, config: WinogradConfig, machine: Machine) -> Program:
         """Bring channels last, convolve, and back."""
         assert isinstance(problem, ConvProblem)
+        if problem.direction is Direction.WGRAD:
+            gradient = WinogradGradient(
+                problem, self.minimal, config.rows, config.columns, config.piece
+            )
+            return gradient.program(machine)
         tile = Winograd(problem.x.dtype.value, config.rows, config.columns, self.minimal)
         windows = windows_of(problem, self.minimal)
         io = images(problem, tapwise=False, scattered=max(windows.step) > 1)
         part = Part(config.piece, config.layers)
         step, scratch = winograd_step(problem, windows, tile, part, io, machine)
         return Program(steps=(*io.before, step, *io.after), buffers=(*io.buffers, scratch))
+
+    def _wgrad_config(self, problem: ConvProblem, machine: Machine) -> WinogradConfig:
+        """Rows that waste least of the channels, and a chunk of windows."""
+        windows = windows_of(problem, self.minimal)
+        rows, columns = min(
+            SHAPES[machine.isa], key=lambda s: -(-windows.inputs // s[0]) * s[0] * (1 + 0.6 / s[0])
+        )
+        size = problem.x.dtype.itemsize
+        chunk = chunk_of(windows, self.minimal, problem.groups, size, machine)
+        return WinogradConfig(rows, columns, chunk, 1)
 
     def _default_config(self, problem: ConvProblem, machine: Machine) -> WinogradConfig:
         """The rows and the piece for which the busiest thread multiplies least."""
@@ -178,11 +204,6 @@ class ConvWinograd3x3:
 def _even_parts(whole: int, most: int) -> list[int]:
     """Sizes, at most so many, that cut a whole into parts as equal as can be."""
     return sorted({-(-whole // parts) for parts in range(-(-whole // most), whole + 1)})
-
-
-def _inputs(problem: ConvProblem) -> int:
-    """Channels that an output sums over."""
-    return problem.group_C if problem.direction is Direction.FPROP else problem.group_K
 
 
 ALGORITHMS = (

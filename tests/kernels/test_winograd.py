@@ -111,6 +111,14 @@ WALKS = (
     "dgrad:f32:n1c20d6h7w7_k17t2r3s3_p0x1x1",
     "dgrad:f32:nhwc:n1c16d3h7w7_k16t2r3s3_p3x1x1",
     "fprop:f32:n1c16d6h9w9_k20t3r3s3_st1x2x2_p1x1x1+residual+relu",
+    # Gradients of filters: channels that fill no tile, several chunks, phases, accumulation.
+    "wgrad:f32:nhwc-krsc:n2c20h19w22_k40r3s3_p1x1",
+    "wgrad:f32:n3c33h17w18_k6r3s3_p0:2x2:0",
+    "wgrad:f32:nhwc:n2c3h31w30_k20r3s3_p1x1",
+    "wgrad:f64:nhwc:n2c18h21w17_k34r3s3_p1x1_g2",
+    "wgrad:f32:n2c16h21w25_k33r3s3_p2x3_d2x3+accumulate",
+    "wgrad:f32:nhwc:n2c20h19w22_k40r3s3_st2x2_p1x1",
+    "wgrad:f64:n1c34h25w31_k20r3s3_st2x2_p1x0_g2",
 )
 
 
@@ -158,7 +166,9 @@ def test_every_walk_is_someones():
         ("fprop:f32:n1c16h9w9_k16r5s5", "filter 5x5: 3x3 in a plane only"),
         ("fprop:f32:n1c16d9h9w9_k16t3r3s3_st2x2x2", "along depth"),
         ("fprop:f32:n1c16d9h9w9_k16t3r3s3_d2x1x1", "along depth"),
-        ("dgrad:f32:n1c16h9w9_k16r3s3_st2x2_p1x1", "dgrad: fprop only"),
+        ("dgrad:f32:n1c16h9w9_k16r3s3_st2x2_p1x1", "dgrad: fprop and wgrad only"),
+        ("wgrad:f32:n1c16d9h9w9_k16t3r3s3", "wgrad of volumes: images only"),
+        ("wgrad:f32:n1c16h3w3_k16r3s3", "1 windows to sum: below 4"),
     ],
 )
 def test_refusals_say_what_is_wanted(text, words):
@@ -173,6 +183,13 @@ CHOICES = {
     "fprop:f32:nhwc:n16c256h14w14_k256r3s3_p1x1": "f5",
     "dgrad:f32:nhwc:n16c64h56w56_k64r3s3_p1x1": "f4",
     "fprop:f32:n16c512h7w7_k512r3s3_p1x1": "f4",
+    "fprop:f32:nhwc:n1c256h28w28_k256r3s3_p2x2_d2x2": "f5",
+    "fprop:f32:nhwc:n1c256h28w28_k256r3s3_p4x4_d4x4": "f4",
+    "fprop:f32:nhwc:n1c128h56w56_k128r3s3_st2x2_p1x1": "f4s2",
+    "fprop:f32:nhwc:n1c256h28w28_k256r3s3_st2x2_p1x1": "f2s2",
+    "fprop:f32:n1c256d11h13w13_k256t3r3s3": "f4",
+    "wgrad:f32:nhwc:n16c64h56w56_k64r3s3_p1x1": "f4",
+    "wgrad:f32:nhwc:n16c256h28w28_k256r3s3_st2x2_p1x1": "f2s2",
 }
 
 
@@ -183,7 +200,13 @@ def test_chosen_where_it_is_faster(text):
 
 
 def test_not_chosen_for_few_pixels_nor_where_accuracy_is_strict():
-    assert plan("fprop:f32:nhwc:n1c512h7w7_k512r3s3_p1x1").algorithm == "cpu.conv_direct"
+    for text in (
+        "fprop:f32:nhwc:n1c512h7w7_k512r3s3_p1x1",
+        "fprop:f32:nhwc:n1c512h14w14_k512r3s3_st2x2_p1x1",
+        "wgrad:f32:nhwc:n1c512h7w7_k512r3s3_p1x1",
+        "wgrad:f32:nhwc:n16c3h224w224_k64r3s3_p1x1",
+    ):
+        assert plan(text).algorithm == "cpu.conv_direct"
     strict = Policy(accuracy="strict")
     chosen = plan("fprop:f32:nhwc:n1c64h56w56_k64r3s3_p1x1", strict)
     assert chosen.algorithm == "cpu.conv_direct"
