@@ -28,7 +28,7 @@ from convforge.problem import ConvProblem, Direction, PoolKind, Problem, parse
 from convforge.runtime import machine as machines
 from convforge.runtime import threads
 from convforge.runtime.dtypes import numpy_dtype
-from convforge.runtime.memory import aligned_empty, array_address
+from convforge.runtime.memory import aligned_array, aligned_empty, array_address
 
 __all__ = ["Explanation", "Plan", "Policy", "PreparedWeights", "numpy_dtype", "plan"]
 
@@ -234,7 +234,7 @@ class Plan:
         if out is None:
             if getattr(self.problem, "accumulate", False):
                 raise ValueError(f"{self.problem} adds to its output: out must be given")
-            out = np.empty(self._out_shape, self._out_dtype)
+            out = aligned_array(self._out_shape, self._out_dtype)
         else:
             _require(self.problem, "out", out, self._out_shape, self._out_dtype)
             _require_writable(self.problem, out, (*arrays, bias, residual))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import threading
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ import numpy as np
 
 KEPT_BYTES = 64 << 20
 _ALIGN = 64
+_WORTH_ALIGNING = 4 << 10
 _CANARY = 0xA5
 _poisoned = False
 
@@ -94,3 +96,15 @@ def _ask_address(array: np.ndarray) -> int:
 _probe = np.zeros(3)
 # Ten times quicker than asking; asked where the interpreter lays objects out differently.
 array_address = _peek_address if _peek_address(_probe) == _ask_address(_probe) else _ask_address
+
+
+def aligned_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array on a cache line, so that no vector of it lies across two.
+
+    Small ones lie where NumPy puts them: there, asking costs more than it saves.
+    """
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < _WORTH_ALIGNING:
+        return np.empty(shape, dtype)
+    raw = np.empty(nbytes + _ALIGN, np.uint8)
+    return np.ndarray(shape, dtype, raw, -array_address(raw) % _ALIGN)

@@ -23,6 +23,7 @@ from convforge.problem import (
     Problem,
 )
 from convforge.runtime.dtypes import numpy_dtype
+from convforge.runtime.memory import aligned_array
 
 Array = NDArray[Any]
 Kind = Literal["normal", "integers", "positive"]
@@ -65,7 +66,7 @@ def operands(problem: Problem, kind: Kind = "normal", seed: int = 0) -> Operands
     rng = np.random.default_rng(seed)
 
     def draw(shape: tuple[int, ...], operand: Operand) -> Array:
-        return _draw(rng, kind, shape, numpy_dtype(operand.dtype))
+        return _on_a_line(_draw(rng, kind, shape, numpy_dtype(operand.dtype)))
 
     if isinstance(problem, PoolProblem):
         x = draw(problem.x_shape, problem.x)
@@ -89,6 +90,13 @@ def operands(problem: Problem, kind: Kind = "normal", seed: int = 0) -> Operands
     if PostOp.RESIDUAL in problem.post:
         epilogue["residual"] = draw(shape, operand)
     return Operands(arrays, epilogue, draw(shape, operand) if problem.accumulate else None)
+
+
+def _on_a_line(values: Array) -> Array:
+    """A copy on a cache line, where every framework puts what its operators return."""
+    copy = aligned_array(values.shape, values.dtype)
+    copy[...] = values
+    return copy
 
 
 def _indices(problem: PoolProblem, x: Array) -> Array:
