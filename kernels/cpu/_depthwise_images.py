@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import prod
+from typing import NamedTuple
 
 from convforge.contract import Buffer, Step
 from convforge.kernels.cpu._planes import to_channels_first, to_channels_last
-from convforge.problem import ConvProblem, Operand, Order
+from convforge.problem import ConvProblem, Direction, Operand, Order, PostOp
 
 
 def order_of(problem: ConvProblem) -> Order:
@@ -34,3 +35,41 @@ def arranged(
     move = to_channels_last if order is Order.CHANNELS_LAST else to_channels_first
     step = move(name, buffer, operand.dtype, problem.N, channels, spatial)
     return buffer, (step,), (Buffer(name=buffer, nbytes=nbytes),)
+
+
+class Arrangement(NamedTuple):
+    """The operands of fprop or dgrad in one memory order.
+
+    Attributes:
+        source, output, residual: What the kernel reads and writes; "" for no residual.
+        before, after: Steps that bring arrays into this order, and the result out of it.
+        buffers: What those steps need.
+    """
+
+    source: str
+    output: str
+    residual: str
+    before: tuple[Step, ...]
+    after: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+
+
+def arrangement(problem: ConvProblem, order: Order) -> Arrangement:
+    """All operands of fprop or dgrad in this order: in place, where they are in it anyway."""
+    fprop = problem.direction is Direction.FPROP
+    source, output = ("x", "y") if fprop else ("y", "x")
+    x = (problem.x, problem.C, problem.size)
+    y = (problem.y, problem.K, problem.out)
+    source_is, output_is = (x, y) if fprop else (y, x)
+    source, before, buffers = arranged(problem, order, source, *source_is)
+    place, into, own = arranged(problem, order, output, *output_is)
+    residual, after = "", tuple[Step, ...]()
+    if PostOp.RESIDUAL in problem.post:
+        residual, steps, more = arranged(problem, order, "residual", *output_is)
+        before, buffers = before + steps, buffers + more
+    if place != output:
+        before += into if problem.accumulate else ()
+        back = to_channels_last if order is Order.CHANNELS_FIRST else to_channels_first
+        operand, channels, spatial = output_is
+        after = (back(place, output, operand.dtype, problem.N, channels, spatial),)
+    return Arrangement(source, place, residual, before, after, buffers + own)

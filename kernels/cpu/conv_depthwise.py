@@ -20,17 +20,15 @@ from convforge.contract import (
     Machine,
     Program,
     Rejected,
-    Step,
     Tolerance,
     Traits,
     WeightFormat,
 )
 from convforge.kernels.cpu._depthwise_axes import three_axes
-from convforge.kernels.cpu._depthwise_images import arranged, order_of
+from convforge.kernels.cpu._depthwise_images import arrangement, order_of
 from convforge.kernels.cpu._depthwise_planes import planes_step
 from convforge.kernels.cpu._depthwise_rows import rows_step
 from convforge.kernels.cpu._depthwise_wgrad import wgrad_program
-from convforge.kernels.cpu._planes import to_channels_first, to_channels_last
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.kernels.cpu._strip import Strip
 from convforge.problem import ConvProblem, Direction, Order, PostOp, Problem
@@ -89,28 +87,15 @@ class ConvDepthwise:
         if problem.direction is Direction.WGRAD:
             return wgrad_program(problem, strip)
         order = order_of(problem)
-        fprop = problem.direction is Direction.FPROP
-        source, output = ("x", "y") if fprop else ("y", "x")
-        x = (problem.x, problem.C, problem.size)
-        y = (problem.y, problem.K, problem.out)
-        source_is, output_is = (x, y) if fprop else (y, x)
-        source, before, buffers = arranged(problem, order, source, *source_is)
-        place, into, own = arranged(problem, order, output, *output_is)
-        residual, after = "", tuple[Step, ...]()
-        if PostOp.RESIDUAL in problem.post:
-            residual, steps, more = arranged(problem, order, "residual", *output_is)
-            before, buffers = before + steps, buffers + more
-        if place != output:
-            before += into if problem.accumulate else ()
-            back = to_channels_last if order is Order.CHANNELS_FIRST else to_channels_first
-            operand, channels, spatial = output_is
-            after = (back(place, output, operand.dtype, problem.N, channels, spatial),)
+        images = arrangement(problem, order)
         bias = "bias" if PostOp.BIAS in problem.post else ""
-        operands = (source, "w", place, bias, residual, "scratch")
+        operands = (images.source, "w", images.output, bias, images.residual, "scratch")
         make = rows_step if order is Order.CHANNELS_LAST else planes_step
         step, scratch = make(problem, strip, operands)
-        buffers += (*own, Buffer(name="scratch", nbytes=scratch, scope="worker"))
-        return Program(steps=(*before, step, *after), buffers=buffers)
+        return Program(
+            steps=(*images.before, step, *images.after),
+            buffers=(*images.buffers, Buffer(name="scratch", nbytes=scratch, scope="worker")),
+        )
 
 
 def _default_config(problem: ConvProblem, machine: Machine) -> DepthwiseConfig:

@@ -63,6 +63,9 @@ GROUPS = (
     "n1c10h6w7_k6r3s3_p1x1_g2",
     "n1c66h5w5_k34r3s3_p1x1_g2",
     "n1c20h4w7_k12r1s1_g4",
+    "n2c24h5w9_k24r3s3_p1x1_g6",
+    "n1c40h7w6_k40r3s2_st2x2_p1x1_g5",
+    "n1c6h4w17_k6r2s3_p1x0_d1x2_g3",
 )
 RANKS = (
     "n2c4w17_k8s3_p1",

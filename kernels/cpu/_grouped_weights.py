@@ -1,0 +1,75 @@
+"""Weights of small groups, rotated: lane i of vector d is what input i gives to output i + d."""
+
+from __future__ import annotations
+
+from convforge.contract import Cost, KernelRef, Program, Step, WeightFormat
+from convforge.kernels.cpu._group_strip import GroupStrip, group_members
+from convforge.kernels.cpu._vector import itemsize, lanes, load_scalar, store_scalar
+from convforge.problem import ConvProblem, Direction, Order
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import kernel
+
+_PACK = Layout("GroupedPack", "channels taps group_bytes input_bytes output_bytes tap_bytes flip")
+_pack = _PACK.view
+_POINTERS = Layout("GroupedPackPointers", "plain packed")
+_pointers = _POINTERS.view
+
+
+@kernel
+def pack_rotated(strip, constants, pointers, worker, workers):
+    """Tap by tap a vector for each rotation; a task is a vector of channels.
+
+    The last vector overlaps the one before where channels do not fill it.
+    """
+    g, p = _pack(constants), _pointers(pointers)
+    size, width, members = itemsize(strip), lanes(strip), group_members(strip)
+    tasks = (g.channels + width - 1) // width
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        first = min(task * width, g.channels - width)
+        target = p.packed + task * g.taps * members * width * size
+        for place in range(g.taps):
+            tap = g.taps - 1 - place if g.flip else place
+            for d in range(members):
+                for group in range(0, width, members):
+                    source = p.plain + (first + group) // members * g.group_bytes
+                    source += tap * g.tap_bytes
+                    for i in range(members):
+                        # members is a power of two
+                        output = (i + d) & (members - 1)
+                        at = source + i * g.input_bytes + output * g.output_bytes
+                        store_scalar(strip, target, load_scalar(strip, at))
+                        target += size
+
+
+def rotated_format(problem: ConvProblem, strip: GroupStrip) -> WeightFormat:
+    """What :func:`pack_rotated` makes of the weights."""
+    size, members = problem.w.dtype.itemsize, strip.members
+    first = problem.w.order is Order.CHANNELS_FIRST
+    k_bytes = members * problem.taps * size
+    c_bytes = problem.taps * size if first else size
+    dgrad = problem.direction is Direction.DGRAD
+    vectors = -(-problem.C // strip.lanes)
+    nbytes = vectors * strip.lanes * members * problem.taps * size
+    step = Step(
+        name="pack",
+        kernel=KernelRef(pack_rotated, strip),
+        operands=("w", "packed"),
+        constants=_PACK.pack(
+            channels=problem.C,
+            taps=problem.taps,
+            group_bytes=members * k_bytes,
+            input_bytes=k_bytes if dgrad else c_bytes,
+            output_bytes=c_bytes if dgrad else k_bytes,
+            tap_bytes=size if first else members * size,
+            flip=dgrad,
+        ),
+        tasks=vectors,
+        cost=Cost(bytes=2 * nbytes),
+    )
+    letter = "c" if dgrad else "k"
+    geometry = "x".join(str(n) for n in (problem.C, members, *problem.filter))
+    return WeightFormat(
+        id=f"{letter}rotated{strip.lanes}:{problem.w.dtype}:{geometry}",
+        nbytes=nbytes,
+        pack=Program(steps=(step,)),
+    )

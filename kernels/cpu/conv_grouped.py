@@ -1,0 +1,108 @@
+"""Grouped convolution with few channels a group: vectors that hold several groups.
+
+Computes: fprop and dgrad with two, four or eight channels a group on either side; one to three
+    axes, any stride and dilation, zero padding.
+Layout: channels last, in place; channels first goes there by a transpose. Weights are rotated.
+Accumulates: in the operands' type, float32 or float64, in a fixed order.
+Good at: ResNeXt, whose groups are narrower than a vector. Bad at: strips that cover a row badly.
+
+Xie et al. 2017 (arXiv:1611.05431). See docs/algorithms/conv_grouped.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from convforge.contract import Buffer, Machine, Program, Rejected, Tolerance, Traits, WeightFormat
+from convforge.kernels.cpu._depthwise_images import arrangement
+from convforge.kernels.cpu._group_strip import GroupStrip
+from convforge.kernels.cpu._grouped_rows import grouped_step
+from convforge.kernels.cpu._grouped_weights import rotated_format
+from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
+from convforge.problem import ConvProblem, Direction, Order, PostOp, Problem
+
+_MEMBERS = (2, 4, 8)
+_OTHER_REGISTERS = 8
+"""Registers that are not sums: elements of the image and a weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedConfig:
+    """Elements of a vector; outputs of a strip."""
+
+    lanes: int
+    pixels: int
+
+
+class ConvGrouped:
+    """The algorithm ``cpu.conv_grouped``."""
+
+    name = "cpu.conv_grouped"
+    revision = 1
+    tolerance = Tolerance(growth=4.0, exact=True)
+    traits = Traits(strict_nan=False)
+
+    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
+        """Several groups of two, four or eight channels that fit a vector."""
+        if not isinstance(problem, ConvProblem):
+            return NOT_A_CONVOLUTION
+        if problem.direction is Direction.WGRAD:
+            return Rejected("wgrad: fprop and dgrad only")
+        members = problem.group_C
+        if problem.groups == 1 or members != problem.group_K or members not in _MEMBERS:
+            return Rejected(
+                f"{problem.groups} groups of {members} to {problem.group_K} channels: several "
+                f"groups of {', '.join(map(str, _MEMBERS))} to as many only"
+            )
+        register = machine.vector_bytes // problem.x.dtype.itemsize
+        if members > register:
+            return Rejected(f"groups of {members} channels: a vector holds {register}")
+        return refuse_common(problem) or refuse_pad_modes(problem)
+
+    def configs(
+        self, problem: Problem, machine: Machine, workspace_limit: int
+    ) -> Iterable[GroupedConfig]:
+        """The strip that wastes least."""
+        assert isinstance(problem, ConvProblem)
+        config = _default_config(problem, machine)
+        workspace = self.program(problem, config, machine).workspace_bytes(machine.threads)
+        if workspace <= workspace_limit:
+            yield config
+
+    def weight_format(self, problem: Problem, config: GroupedConfig) -> WeightFormat | None:
+        """A vector for each tap and rotation."""
+        assert isinstance(problem, ConvProblem)
+        return rotated_format(problem, _strip(problem, config))
+
+    def program(self, problem: Problem, config: GroupedConfig, machine: Machine) -> Program:
+        """One launch, between those that rearrange images where needed."""
+        assert isinstance(problem, ConvProblem)
+        images = arrangement(problem, Order.CHANNELS_LAST)
+        bias = "bias" if PostOp.BIAS in problem.post else ""
+        operands = (images.source, "packed", images.output, bias, images.residual, "scratch")
+        step, scratch = grouped_step(problem, _strip(problem, config), operands)
+        return Program(
+            steps=(*images.before, step, *images.after),
+            buffers=(*images.buffers, Buffer(name="scratch", nbytes=scratch, scope="worker")),
+        )
+
+
+def _strip(problem: ConvProblem, config: GroupedConfig) -> GroupStrip:
+    return GroupStrip(problem.x.dtype.value, config.lanes, config.pixels, problem.group_C)
+
+
+def _default_config(problem: ConvProblem, machine: Machine) -> GroupedConfig:
+    """As many sums as there are registers, or fewer where a row is covered better."""
+    register = machine.vector_bytes // problem.x.dtype.itemsize
+    lanes = next(n for n in (register >> i for i in range(8)) if n <= problem.C)
+    forward = problem.direction is Direction.FPROP
+    axis = problem.axes[-1]
+    out = axis.out if forward else -(-axis.size // axis.stride)
+    most = max(1, (machine.registers - _OTHER_REGISTERS) // problem.group_C)
+    # A tap costs an output's products, and to load its weights about as much as one output.
+    pixels = min(range(most, most // 2, -1), key=lambda n: -(-out // n) * (n + 1))
+    return GroupedConfig(lanes, pixels)
+
+
+ALGORITHMS = (ConvGrouped(),)
