@@ -7,6 +7,8 @@ at the end, once for each output::
 
     sums[d][t][i] += w[d][i] * x[t][i]                      for every tap
     y[t][i] = sum over d of sums[d][t][(i - d) % members]
+
+Registers hold the sums of ``turns`` rotations; larger groups take several *rounds* of those.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ from convforge.kernels.cpu._strip import StripType, apart
 
 
 class GroupStripType(StripType):
-    """Numba type of the configuration: a strip, and the members of a group."""
+    """Numba type of the configuration: a strip, the members of a group, rotations of a round."""
 
-    def __init__(self, element: str, lanes: int, pixels: int, members: int):
+    def __init__(self, element: str, lanes: int, pixels: int, members: int, turns: int):
         super().__init__(element, lanes, pixels, 1, 1, masked=False)
-        self.name = f"GroupStrip[{element}x{lanes},{pixels},{members}]"
-        self.members = members
-        self.sums = types.UniTuple(self.vector, members * pixels)
+        self.name = f"GroupStrip[{element}x{lanes},{pixels},{members},{turns}]"
+        self.members, self.turns = members, turns
+        self.sums = types.UniTuple(self.vector, turns * pixels)
 
 
 register_model(GroupStripType)(models.OpaqueModel)
@@ -38,10 +40,11 @@ class GroupStrip:
     Attributes:
         lanes: Elements of a vector. pixels: Outputs of a strip.
         members: Channels of a group, on either side; divides the lanes.
+        turns: Rotations of a round; divides the members.
     """
 
-    def __init__(self, element: str, lanes: int, pixels: int, members: int):
-        self._numba_type_ = GroupStripType(element, lanes, pixels, members)
+    def __init__(self, element: str, lanes: int, pixels: int, members: int, turns: int):
+        self._numba_type_ = GroupStripType(element, lanes, pixels, members, turns)
         self.lanes, self.pixels, self.members = lanes, pixels, members
 
     def __repr__(self):
@@ -66,6 +69,13 @@ def group_members(context, strip):
 
 
 @intrinsic
+def group_turns(context, strip):
+    """Rotations of a round."""
+    value = constant(strip.turns)
+    return types.int64(strip), lambda context, builder, signature, args: value
+
+
+@intrinsic
 def group_zeros(context, strip):
     """Sums set to zero."""
 
@@ -84,7 +94,7 @@ def group_tap(context, strip, sums, x, step, place, apart_places, extent, inside
         place: Of output 0's element in its row. apart_places: To the next output's.
         extent: Places of the row. inside: Whether all elements are known to lie in it.
         nothing: Address of a vector of zeros, for those that do not.
-        w: Address of the weights, a vector for each rotation.
+        w: Address of the round's weights, a vector for each rotation.
     """
 
     def codegen(context, builder, signature, args):
@@ -103,7 +113,7 @@ def group_tap(context, strip, sums, x, step, place, apart_places, extent, inside
             lambda t: load_vector(builder, near(t), strip),
             strip.pixels,
         )
-        for d in range(strip.members):
+        for d in range(strip.turns):
             weight = load_vector(builder, apart(builder, w, constant(_bytes(strip)), d), strip)
             for t, element in enumerate(elements):
                 i = d * strip.pixels + t
@@ -134,20 +144,28 @@ def _either(builder, condition, yes, no, count):
 
 
 @intrinsic
-def group_outputs(context, strip, sums):
-    """Turn the sums of every rotation into their places and add them up."""
+def group_outputs(context, strip, sums, later):
+    """Turn the sums of a round into their places and add them up.
+
+    Args:
+        later: What the round behind it gave; they go from the last to the first.
+    """
 
     def codegen(context, builder, signature, args):
+        _, sums, later = args
         outputs = ir.Constant(context.get_value_type(strip.outputs), ir.Undefined)
         for t in range(strip.pixels):
-            total = builder.extract_value(args[1], t)
-            for d in range(1, strip.members):
-                part = builder.extract_value(args[1], d * strip.pixels + t)
+            total = builder.extract_value(sums, t)
+            for d in range(1, strip.turns):
+                part = builder.extract_value(sums, d * strip.pixels + t)
                 total = builder.fadd(total, _turned(builder, part, d, strip.members))
+            if strip.turns < strip.members:
+                part = builder.extract_value(later, t)
+                total = builder.fadd(total, _turned(builder, part, strip.turns, strip.members))
             outputs = builder.insert_value(outputs, total, t)
         return outputs
 
-    return strip.outputs(strip, strip.sums), codegen
+    return strip.outputs(strip, strip.sums, strip.outputs), codegen
 
 
 def _turned(builder, vector, d, members):

@@ -16,10 +16,11 @@ from convforge.kernels.cpu._group_strip import (
     group_members,
     group_outputs,
     group_tap,
+    group_turns,
     group_zeros,
 )
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
-from convforge.kernels.cpu._strip import strip_pixels, strip_store
+from convforge.kernels.cpu._strip import strip_pixels, strip_store, strip_zeros
 from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
@@ -86,7 +87,8 @@ def grouped_rows(strip, constants, pointers, worker, workers):
     w_phases = axis_view(w_axes).phases
     size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
     pixel, pixels = g.channels * size, strip_pixels(strip)
-    tap_bytes = group_members(strip) * vector
+    rounds, round_bytes = group_members(strip) // group_turns(strip), group_turns(strip) * vector
+    tap_bytes = rounds * round_bytes
     nothing = p.scratch + worker * g.scratch_bytes
     slab = nothing + vector
     table = slab + 2 * pixels * vector
@@ -121,21 +123,25 @@ def grouped_rows(strip, constants, pointers, worker, workers):
                         q = w_axis.first + i * w_axis.step
                         inside = int(q >= 0 and q + end < w_axis.size)
                         x = source + q * pixel
-                        sums = group_zeros(strip)
-                        for tap in range(taps, met, _TAP_BYTES):
-                            sums = group_tap(
-                                strip,
-                                sums,
-                                x + load_word(tap),
-                                step,
-                                q + load_word(tap + 16),
-                                w_axis.step,
-                                w_axis.size,
-                                inside,
-                                nothing,
-                                weights + load_word(tap + 8),
-                            )
-                        outputs = group_outputs(strip, sums)
+                        outputs = strip_zeros(strip)
+                        w = weights + rounds * round_bytes
+                        for _ in range(rounds):
+                            w -= round_bytes
+                            sums = group_zeros(strip)
+                            for tap in range(taps, met, _TAP_BYTES):
+                                sums = group_tap(
+                                    strip,
+                                    sums,
+                                    x + load_word(tap),
+                                    step,
+                                    q + load_word(tap + 16),
+                                    w_axis.step,
+                                    w_axis.size,
+                                    inside,
+                                    nothing,
+                                    w + load_word(tap + 8),
+                                )
+                            outputs = group_outputs(strip, sums, outputs)
                         target = (plane * g.to_h + h) * g.to_w + phase + i * w_phases
                         if g.plain and done == 0:
                             place = p.output + target * pixel + at * size

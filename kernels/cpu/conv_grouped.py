@@ -1,6 +1,6 @@
 """Grouped convolution with few channels a group: vectors that hold several groups.
 
-Computes: fprop and dgrad with two, four or eight channels a group on either side; one to three
+Computes: fprop and dgrad with 2, 4, 8 or 16 channels a group on either side; one to three
     axes, any stride and dilation, zero padding.
 Layout: channels last, in place; channels first goes there by a transpose. Weights are rotated.
 Accumulates: in the operands' type, float32 or float64, in a fixed order.
@@ -22,7 +22,9 @@ from convforge.kernels.cpu._grouped_weights import rotated_format
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.problem import ConvProblem, Direction, Order, PostOp, Problem
 
-_MEMBERS = (2, 4, 8)
+_MEMBERS = (2, 4, 8, 16)
+_TURNS = 8
+"""Most rotations whose sums are in registers: with three outputs they fill the machine."""
 _OTHER_REGISTERS = 8
 """Registers that are not sums: elements of the image and a weight."""
 
@@ -44,7 +46,7 @@ class ConvGrouped:
     traits = Traits(strict_nan=False)
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """Several groups of two, four or eight channels that fit a vector."""
+        """Several groups of 2, 4, 8 or 16 channels that fit a vector."""
         if not isinstance(problem, ConvProblem):
             return NOT_A_CONVOLUTION
         if problem.direction is Direction.WGRAD:
@@ -89,7 +91,8 @@ class ConvGrouped:
 
 
 def _strip(problem: ConvProblem, config: GroupedConfig) -> GroupStrip:
-    return GroupStrip(problem.x.dtype.value, config.lanes, config.pixels, problem.group_C)
+    dtype, members = problem.x.dtype.value, problem.group_C
+    return GroupStrip(dtype, config.lanes, config.pixels, members, min(members, _TURNS))
 
 
 def _default_config(problem: ConvProblem, machine: Machine) -> GroupedConfig:
@@ -99,7 +102,7 @@ def _default_config(problem: ConvProblem, machine: Machine) -> GroupedConfig:
     forward = problem.direction is Direction.FPROP
     axis = problem.axes[-1]
     out = axis.out if forward else -(-axis.size // axis.stride)
-    most = max(1, (machine.registers - _OTHER_REGISTERS) // problem.group_C)
+    most = max(1, (machine.registers - _OTHER_REGISTERS) // min(problem.group_C, _TURNS))
     # A tap costs an output's products, and to load its weights about as much as one output.
     pixels = min(range(most, most // 2, -1), key=lambda n: -(-out // n) * (n + 1))
     return GroupedConfig(lanes, pixels)
