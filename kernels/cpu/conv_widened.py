@@ -30,6 +30,7 @@ from convforge.kernels.cpu import (
     conv_depthwise,
     conv_direct,
     conv_fft,
+    conv_grouped,
     conv_im2col,
     conv_winograd3x3,
 )
@@ -149,8 +150,16 @@ def _nbytes(problem: ConvProblem, name: str) -> int:
     return narrow * (_elements(problem, name) + 64) * problem.acc.itemsize
 
 
+_WINOGRAD = next(a for a in conv_winograd3x3.ALGORITHMS if a.name.endswith(".f4"))
+"""The one whose error a half type hides."""
 ALGORITHMS = tuple(
     ConvWidened(inner)
-    for room in (conv_depthwise, conv_direct, conv_fft, conv_im2col, conv_winograd3x3)
-    for inner in room.ALGORITHMS
+    for inner in (
+        *conv_depthwise.ALGORITHMS,
+        *conv_direct.ALGORITHMS,
+        *conv_fft.ALGORITHMS,
+        *conv_grouped.ALGORITHMS,
+        *conv_im2col.ALGORITHMS,
+        _WINOGRAD,
+    )
 )
