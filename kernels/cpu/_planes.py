@@ -45,17 +45,20 @@ def to_channels_last(
     source: str, target: str, dtype: DType, images: int, channels: int, spatial: tuple[int, ...]
 ) -> Step:
     """NCHW to NHWC."""
-    return _transpose(source, target, dtype, images, channels, prod(spatial))
+    return transpose_step(source, target, dtype, images, channels, prod(spatial))
 
 
 def to_channels_first(
     source: str, target: str, dtype: DType, images: int, channels: int, spatial: tuple[int, ...]
 ) -> Step:
     """NHWC to NCHW."""
-    return _transpose(source, target, dtype, images, prod(spatial), channels)
+    return transpose_step(source, target, dtype, images, prod(spatial), channels)
 
 
-def _transpose(source: str, target: str, dtype: DType, count: int, rows: int, columns: int) -> Step:
+def transpose_step(
+    source: str, target: str, dtype: DType, count: int, rows: int, columns: int
+) -> Step:
+    """Matrices to their transposes; elements move as they are."""
     return Step(
         name="transpose",
         kernel=KernelRef(transpose_matrices, Vector(dtype.value)),

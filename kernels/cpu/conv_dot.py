@@ -43,6 +43,7 @@ from convforge.kernels.cpu._refuse import (
     refuse_pad_modes,
     refuse_post,
 )
+from convforge.kernels.cpu._rename import renamed
 from convforge.kernels.cpu._tile import choose_shape
 from convforge.kernels.cpu._units import UNIT_BYTES, units_of, units_step
 from convforge.kernels.cpu._weights import pack_step, panel_shape, stage_buffer
@@ -180,10 +181,7 @@ def _behind(name: str, step: Step | None, shape: tuple[int, ...], inner: Program
     if step is None:
         return inner
     units = f"{name}_units"
-    steps = (
-        replace(s, operands=tuple(units if operand == name else operand for operand in s.operands))
-        for s in inner.steps
-    )
+    steps = renamed(inner.steps, {name: units})
     buffer = Buffer(name=units, nbytes=prod(shape) * UNIT_BYTES)
     return Program(steps=(step, *steps), buffers=(buffer, *inner.buffers))
 

@@ -29,13 +29,13 @@ from convforge.contract import (
 from convforge.kernels.cpu import (
     conv_depthwise,
     conv_direct,
-    conv_fft,
     conv_grouped,
     conv_im2col,
     conv_winograd3x3,
 )
 from convforge.kernels.cpu._convert import narrow_step, widen_step
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION
+from convforge.kernels.cpu._rename import renamed
 from convforge.problem import ConvProblem, Direction, DType, PostOp, Problem
 
 _WIDE = {
@@ -108,21 +108,18 @@ def _around(problem: ConvProblem, inner: Program) -> Program:
     buffers: list[Buffer] = []
     before: list[Step] = []
     after: list[Step] = []
-    renamed: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in ("x", "w", "y", "bias", "residual"):
         stored, count = _stored(problem, name), _elements(problem, name)
         if name not in used or stored is problem.acc:
             continue
-        wide = renamed[name] = f"wide_{name}"
+        wide = names[name] = f"wide_{name}"
         buffers.append(Buffer(name=wide, nbytes=count * problem.acc.itemsize))
         if name != output or problem.accumulate:
             before.append(widen_step(name, wide, stored, problem.acc, count))
         if name == output:
             after.append(narrow_step(wide, name, problem.acc, stored, count))
-    steps = (
-        replace(step, operands=tuple(renamed.get(name, name) for name in step.operands))
-        for step in inner.steps
-    )
+    steps = renamed(inner.steps, names)
     return Program(steps=(*before, *steps, *after), buffers=(*buffers, *inner.buffers))
 
 
@@ -157,7 +154,6 @@ ALGORITHMS = tuple(
     for inner in (
         *conv_depthwise.ALGORITHMS,
         *conv_direct.ALGORITHMS,
-        *conv_fft.ALGORITHMS,
         *conv_grouped.ALGORITHMS,
         *conv_im2col.ALGORITHMS,
         _WINOGRAD,

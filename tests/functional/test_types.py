@@ -88,7 +88,16 @@ def test_an_out_dtype_that_is_none_is_told(out_dtype):
         F.conv2d(*arrays(np.int8), out_dtype=out_dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float16", BF16, *INTEGERS])
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_complex_convolution_conjugates_nothing(dtype):
+    x, w = (a + 1j * b for a, b in zip(arrays(dtype), arrays(dtype, seed=1), strict=True))
+    y = F.conv2d(x.astype(dtype), w.astype(dtype), padding=1)
+    parts = [exact(a, b, padding=1) for a in (x.real, x.imag) for b in (w.real, w.imag)]
+    assert y.dtype == dtype
+    assert_array_equal(y, parts[0] - parts[3] + 1j * (parts[1] + parts[2]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", BF16, *INTEGERS, "complex64", "complex128"])
 def test_no_type_runs_on_the_reference(dtype):
     for options in ({}, {"transposed": True}, {"groups": 6, "padding": 1}):
         x, w = arrays(dtype)

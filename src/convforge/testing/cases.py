@@ -177,7 +177,10 @@ CONV_TYPES = tuple(
                 for few in (*_FEW[:3], CHANNELS[3], RANKS[-1])
             ),
             *_all(["fprop"], ["f16", "bf16"], _BOTH, (*EDGES[-6:], *RANKS, *MODES)),
-            *_all(_EACH, ["f16", "bf16"], _BOTH, (*GROUPS[:3], *CHANNELS[9:11], STRIDES[-1])),
+            *_all(["fprop"], ["c64"], _BOTH, (*MODES, *RANKS[2:4])),
+            *_all(
+                _EACH, ["f16", "bf16", "c64"], _BOTH, (*GROUPS[:3], *CHANNELS[8:11], STRIDES[-1])
+            ),
             *_all(_EACH, ["f16", "bf16"], _BOTH, ["n1c16h5w6_k16r3s3_p1x1_g4"]),
             *_all(
                 ["fprop", "dgrad"],
