@@ -121,7 +121,8 @@ def test_poolings_halve_or_keep_or_average_everything():
     for network in POOLINGS:
         for row in rows(network):
             (h, _), (p, _) = row.problem.size, row.problem.out
-            assert p in (h // 2, h, 1), row.problem
+            auxiliary = (h, p) == (14, 4)  # 5x5 with stride 3, before GoogLeNet's extra classifiers
+            assert auxiliary or p in (h // 2, h, 1), row.problem
 
 
 @pytest.mark.parametrize("network", [n for n, said in NETWORKS.items() if said.mega_macs])

@@ -175,12 +175,10 @@ def _power(x: Array, p: float) -> Array:
         if p == int(p):
             if not 1 <= p <= _MOST_FACTORS:
                 return np.power(x, x.dtype.type(p))
-            product = x
+            product: Array = x
             for _ in range(int(p) - 1):
                 product = product * x
             return product
-        raised = np.power(np.abs(x), x.dtype.type(p))
-        negative = x < 0
-        if negative.any():
-            raised[negative & np.isfinite(x)] = np.nan
+        raised: Array = np.power(np.abs(x), x.dtype.type(p))
+        np.copyto(raised, np.nan, where=(x < 0) & np.isfinite(x))
         return raised

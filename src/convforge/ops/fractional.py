@@ -7,17 +7,17 @@ the axis does.
 
 from __future__ import annotations
 
-from itertools import product
-from math import prod
 from typing import Any
 
 import numpy as np
 
+from convforge import moves
 from convforge.arrays import Array
 from convforge.ops.arguments import ints as integers
 from convforge.ops.arguments import output_sizes, spread
 from convforge.ops.common import Shape
-from convforge.ops.planes import Images
+from convforge.ops.planes import Images, movable
+from convforge.problem import Order
 
 
 def fractional_size(size: Shape, kernel_size: Any, output_size: Any, output_ratio: Any) -> Shape:
@@ -97,32 +97,29 @@ def fractional_max(
         )
     if samples.size and not (samples.min() >= 0 and samples.max() < 1):
         raise ValueError("_random_samples go beyond 0 to 1")
-    x = images.channels_first(input)
+    x = movable(images.view.memory(input))
     order = reversed(range(rank)) if rank == 2 else range(rank)
     starts = [
-        _starts(samples[..., sample].astype(x.dtype), images.size[axis], size[axis], window[axis])
+        _starts(
+            samples[..., sample].astype(input.dtype), images.size[axis], size[axis], window[axis]
+        )
         for axis, sample in enumerate(order)
     ]
-    first: Any = np.int64(0)
-    for axis, start in enumerate(starts):
-        shape = [*start.shape[:2], *(-1 if i == axis else 1 for i in range(rank))]
-        first = first * images.size[axis] + start.reshape(shape)
-    plane = prod(images.size)
-    base = np.arange(images.N * images.C).reshape(images.N, images.C, *[1] * rank) * plane
-    flat = x.ravel()
-    y = places = None
-    for tap in product(*map(range, window)):
-        place = first + int(np.ravel_multi_index(tap, images.size))
-        seen = np.take(flat, place + base)
-        if y is None or places is None:
-            y, places = seen, place
-            continue
-        better = (seen > y) | (seen != seen)
-        y, places = np.where(better, seen, y), np.where(better, place, places)
-    results = (images.empty(size, x.dtype), images.empty(size, np.dtype(np.int64)))
-    for result, found in zip(results, (y, places), strict=True):
-        result[...] = found
-    return images.result(results[0]), images.result(results[1])
+    shape = images.view.order.arrange(images.N, images.C, size)
+    y, places = np.empty(shape, x.dtype), np.empty(shape, np.int64)
+    absent = 3 - rank
+    fields = {
+        "planes": images.N * images.C,
+        "channels": images.C,
+        "last": images.view.order is Order.CHANNELS_LAST,
+    }
+    for prefix, extents in (("from_", images.size), ("to_", size), ("", window)):
+        fields |= {prefix + axis: n for axis, n in zip("dhw", (1,) * absent + extents, strict=True)}
+    if y.size:
+        none = np.zeros((images.N, images.C, 1), np.int64)
+        moves.largest_of_windows(x, y, places, (*(none,) * absent, *starts), **fields)
+    view = images.view
+    return view.caller(y.astype(input.dtype, copy=False)), view.caller(places)
 
 
 def _starts(samples: Array, size: int, out: int, window: int) -> Array:

@@ -12,6 +12,13 @@ from convforge.ops.common import Shape, split_image
 from convforge.problem import Order
 
 
+def movable(array: Array) -> Array:
+    """The array in a type that kernels move, which holds every element of its own."""
+    if array.dtype.kind in "biu":
+        return array.astype(np.int64, copy=False)
+    return array.astype(np.float64 if array.itemsize >= 8 else np.float32, copy=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Images:
     """Images as the caller holds them, and results brought to the same form.

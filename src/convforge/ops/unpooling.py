@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from convforge import moves
 from convforge.arrays import Array
 from convforge.ops.arguments import ints, spread
 from convforge.ops.common import Shape
-from convforge.ops.planes import Images
+from convforge.ops.planes import Images, movable
+from convforge.problem import Order
 
 
 def unpooled_size(
@@ -66,8 +68,7 @@ class Places:
         images: The form of what was pooled. size: Spatial extents of what was not.
 
     Raises:
-        TypeError, ValueError: Not integers, another shape than the input's, or positions outside
-            the plane.
+        TypeError, ValueError: Not integers, or another shape than the input's.
     """
 
     def __init__(self, images: Images, input: Array, indices: Array, size: Shape) -> None:
@@ -75,43 +76,53 @@ class Places:
             raise TypeError(f"indices has dtype {indices.dtype}; wanted int64")
         if indices.shape != input.shape:
             raise ValueError(f"indices has shape {indices.shape}; wanted {input.shape}")
-        plane = prod(size)
-        if indices.size:
-            low, high = int(indices.min()), int(indices.max())
-            if low < 0 or high >= plane:
-                raise ValueError(
-                    f"indices go from {low} to {high}; wanted 0 to {plane - 1}, the positions in "
-                    f"a plane of {' x '.join(map(str, size))} elements"
-                )
         self.images = images
         self.size = size
-        found = images.channels_first(indices).reshape(images.N, images.C, -1)
-        planes = np.arange(images.N * images.C).reshape(images.N, images.C, 1)
-        self._flat = found.astype(np.int64, copy=False) + planes * plane
+        self._indices = images.view.memory(indices).astype(np.int64, copy=False)
 
     def put(self, input: Array) -> Array:
-        """Zeros with each element of the input at its place, the last where several share it."""
-        images = self.images
-        result = images.empty(self.size, input.dtype)
-        flat = np.zeros(images.N * images.C * prod(self.size), input.dtype)
-        flat[self._flat.ravel()] = images.channels_first(input).ravel()
-        result[...] = flat.reshape(result.shape)
-        return images.result(result)
+        """Zeros with each element of the input at its place, the last where several share it.
 
-    def take(self, array: Array) -> Array:
-        """The elements of an array at the places, in the form of the input."""
-        images = self.images
-        result = images.empty(images.size, array.dtype)
-        found = images.channels_first(array).ravel()
-        result[...] = np.take(found, self._flat).reshape(result.shape)
-        return images.result(result)
+        Raises:
+            ValueError: Positions outside the plane.
+        """
+        return self._send(input, adds=False)
 
     def add(self, input: Array) -> Array:
-        """Zeros with the elements of the input added at their places, in the input's order."""
-        images = self.images
-        result = images.empty(self.size, input.dtype)
-        flat = images.channels_first(input).ravel()
-        length = images.N * images.C * prod(self.size)
-        total = np.bincount(self._flat.ravel(), weights=flat, minlength=length)
-        result[...] = total.reshape(result.shape)
-        return images.result(result)
+        """Zeros with the elements of the input added at their places, in the input's order.
+
+        Raises:
+            ValueError: Positions outside the plane.
+        """
+        return self._send(input, adds=True)
+
+    def take(self, array: Array) -> Array:
+        """The elements of an array at the places, which an earlier call has found inside."""
+        if array.dtype.kind == "c":
+            return self.take(array.real) + 1j * self.take(array.imag)
+        source = movable(self.images.view.memory(array))
+        result = np.empty(self._indices.shape, source.dtype)
+        if result.size:
+            moves.fetch(result, self._indices, source, **self._geometry())
+        return self.images.view.caller(result.astype(array.dtype, copy=False))
+
+    def _send(self, input: Array, adds: bool) -> Array:
+        if input.dtype.kind == "c":
+            return self._send(input.real, adds) + 1j * self._send(input.imag, adds)
+        view = self.images.view
+        source = movable(view.memory(input))
+        made = np.empty if source.size else np.zeros
+        result = made(view.order.arrange(self.images.N, self.images.C, self.size), source.dtype)
+        if source.size and not moves.send(
+            source, self._indices, result, adds=adds, **self._geometry()
+        ):
+            raise ValueError(
+                f"indices go from {self._indices.min()} to {self._indices.max()}; wanted 0 to "
+                f"{prod(self.size) - 1}, the positions in a plane of "
+                f"{' x '.join(map(str, self.size))} elements"
+            )
+        return view.caller(result.astype(input.dtype, copy=False))
+
+    def _geometry(self) -> dict[str, Any]:
+        last = self.images.view.order is Order.CHANNELS_LAST
+        return {"images": self.images.N, "channels": self.images.C, "last": last}

@@ -1,0 +1,91 @@
+"""Launches for operators that move elements by position, and so have no problem and no plan.
+
+Elements are float32, float64 or int64.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from convforge.executor import Executable
+from convforge.runtime import machine
+from convforge.runtime.memory import array_address
+from convforge.runtime.threads import get_num_threads
+
+Array = np.ndarray[Any, Any]
+_KINDS = {
+    np.dtype(np.float32): "f32",
+    np.dtype(np.float64): "f64",
+    np.dtype(np.int64): "i64",
+}
+
+
+def send(
+    here: Array, indices: Array, there: Array, *, images: int, channels: int, last: bool, adds: bool
+) -> bool:
+    """Write zeros ``there``, and each element of ``here`` where its index says.
+
+    Args:
+        here, indices: Of one shape and memory order; indices are int64 positions in a plane.
+        there: Written. All arrays are contiguous.
+        images, channels: Of both. last: Channels come last in memory.
+        adds: Elements with equal indices are added up; else the last one stays.
+
+    Returns:
+        Whether every index was a position of the plane; elements with others were left out.
+    """
+    outside = np.zeros(1, np.int64)
+    fields = _fields(here, there, images, channels, last) | {"adds": adds}
+    _run("send_program", here.dtype, fields, (here, indices, there, outside))
+    return not outside[0]
+
+
+def fetch(
+    here: Array, indices: Array, there: Array, *, images: int, channels: int, last: bool
+) -> None:
+    """Write each element of ``here`` from where its index says; no index may be outside."""
+    fields = _fields(here, there, images, channels, last) | {"adds": False}
+    _run("fetch_program", here.dtype, fields, (here, indices, there, indices))
+
+
+def largest_of_windows(
+    x: Array, y: Array, indices: Array, starts: tuple[Array, ...], **fields: int
+) -> None:
+    """Write the largest elements of windows that start where three tables say, and where they are.
+
+    Args:
+        x, y, indices: Contiguous, in one memory order.
+        starts: First positions on the axes d, h and w, int64, one row a plane.
+        fields: Those of the kernel's struct.
+    """
+    _run("windows_program", x.dtype, fields, (x, y, indices, *starts))
+
+
+def _fields(here: Array, there: Array, images: int, channels: int, last: bool) -> dict[str, int]:
+    planes = images * channels
+    return {
+        "images": images,
+        "channels": channels,
+        "here": here.size // planes,
+        "there": there.size // planes,
+        "last": last,
+    }
+
+
+def _run(
+    program: str, dtype: np.dtype[Any], fields: dict[str, int], arrays: tuple[Array, ...]
+) -> None:
+    made = _executable(program, _KINDS[dtype], get_num_threads(), **fields)
+    made.run([array_address(array) for array in arrays])
+
+
+@lru_cache(maxsize=256)
+def _executable(program: str, dtype: str, threads: int, **fields: int) -> Executable:
+    # Numba is imported by the first call.
+    from convforge.kernels.cpu import _positions
+
+    made = getattr(_positions, program)(dtype, **fields)
+    return Executable(made, made.steps[0].operands, machine.cpu(threads))
