@@ -169,16 +169,16 @@ _MOST_FACTORS = 8
 
 def _power(x: Array, p: float) -> Array:
     """``x ** p``, by the cheaper operations where there are some."""
+    raised: Array = x
     with np.errstate(all="ignore"):
         if p == 0.5:
-            return np.sqrt(x)
-        if p == int(p):
-            if not 1 <= p <= _MOST_FACTORS:
-                return np.power(x, x.dtype.type(p))
-            product: Array = x
+            raised = np.sqrt(x)
+        elif p == int(p) and 1 <= p <= _MOST_FACTORS:
             for _ in range(int(p) - 1):
-                product = product * x
-            return product
-        raised: Array = np.power(np.abs(x), x.dtype.type(p))
-        np.copyto(raised, np.nan, where=(x < 0) & np.isfinite(x))
-        return raised
+                raised = raised * x
+        elif p == int(p):
+            raised = np.power(x, x.dtype.type(p))
+        else:
+            raised = np.power(np.abs(x), x.dtype.type(p))
+            np.copyto(raised, np.nan, where=(x < 0) & np.isfinite(x))
+    return raised
