@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from convforge.contract import Cost, KernelRef, Step
-from convforge.kernels.cpu._block import block_load, block_store, block_transpose
 from convforge.kernels.cpu._depthwise_axes import (
     AXIS_BYTES,
     along,
     axis_view,
     extents,
     pack_axis,
-    sweeps,
     taps_inside,
     three_axes,
 )
-from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
-from convforge.kernels.cpu._strip import (
-    Strip,
-    strip_pixels,
-    strip_step,
-    strip_store,
-    strip_zeros,
-)
-from convforge.kernels.cpu._sweep import sweep, sweep_apart
+from convforge.kernels.cpu._depthwise_channels import Channels, finish, pack_taps
+from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_view
+from convforge.kernels.cpu._strip import Strip, strip_pixels, strip_store, strip_zeros
 from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import device, inlined, kernel
-from convforge.runtime.rawmem import clear_bytes, store_word
+from convforge.runtime.jit import kernel
 
 _PACKED_BYTES = 8 << 10
 """Packed weights of a group of channels for each image, up to ``_MOST_IMAGES``.
@@ -41,11 +30,12 @@ _SHORT_BAND = 4
 """With many images, so that the rows of a group of channels stay in the L2."""
 BAND = 16
 """Rows of a task: rows of the image are read again from the L1, and threads share the work."""
+_TASKS = 16
+"""Wanted, for a few threads to share evenly; with fewer bands, channels are split."""
 
 _ROWS = Layout(
     "DepthwiseRows",
-    "images channels group band sweeps flip taps plain scratch_bytes "
-    "from_d from_h from_w to_d to_h to_w",
+    "images channels group band flip taps plain scratch_bytes from_d from_h from_w to_d to_h to_w",
 )
 _rows = _ROWS.view
 _ROWS_BYTES = _ROWS.nbytes
@@ -53,97 +43,11 @@ _POINTERS = Layout("DepthwisePointers", "source weights output bias residual scr
 _pointers = _POINTERS.view
 
 
-@device
-def pack_taps(strip, w, target, taps, flip):
-    """Weights of as many channels as lanes, a vector for each tap."""
-    size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
-    for tap in range(0, taps, width):
-        count = min(width, taps - tap)
-        block = block_transpose(strip, block_load(strip, w + tap * size, taps * size, width, count))
-        if flip:
-            block_store(strip, block, target + (taps - 1 - tap) * vector, -vector, count, width)
-        else:
-            block_store(strip, block, target + tap * vector, vector, count, width)
-
-
-class _Channels(NamedTuple):
-    """A vector of channels: where its source, output and weights begin, and its scratch memory.
-
-    Attributes:
-        done: Lanes that the vector before has in common with this, the last one, and has written.
-        slab: Where sums wait that are not stored as they are. table: For the pixels they go to.
-        nothing: A vector of zeros.
-    """
-
-    source: int
-    output: int
-    weights: int
-    bias: int
-    residual: int
-    done: int
-    slab: int
-    table: int
-    nothing: int
-
-
-@device
-def _finish(strip, s, v, target, apart, count):
-    """Write the sums in the slab to the pixels from ``target`` on, through the post ops."""
-    for t in range(count):
-        store_word(v.table + 8 * t, target + t * apart)
-    done = v.done * itemsize(strip)
-    width = lanes(strip) - v.done
-    place, output = v.slab + done, v.output + done
-    store_rows(strip, s, place, count, width, v.table, output, v.bias + done, v.residual + done)
-
-
-@inlined
-def _sweep_row(strip, g, s, v, h_axis, w_axis, plane, row, h):
-    """A row of the output where the filter is 3x3."""
-    size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
-    edges = (0, width, 0, width, 0, width)
-    pixel = g.channels * size
-    top, middle, bottom = v.nothing, v.nothing, v.nothing
-    top_step, middle_step, bottom_step = 0, 0, 0
-    first = h_axis.first + h * h_axis.step
-    line = v.source + (plane * g.from_h * g.from_w + w_axis.first) * pixel
-    line_bytes = g.from_w * pixel
-    if 0 <= first < g.from_h:
-        top, top_step = line + first * line_bytes, pixel
-    first += h_axis.tap_step
-    if 0 <= first < g.from_h:
-        middle, middle_step = line + first * line_bytes, pixel
-    first += h_axis.tap_step
-    if 0 <= first < g.from_h:
-        bottom, bottom_step = line + first * line_bytes, pixel
-    steps = (top_step, middle_step, bottom_step)
-    direct = g.plain != 0 and v.done == 0
-    most = g.to_w if direct else strip_pixels(strip)
-    for i in range(0, g.to_w, most):
-        count = min(most, g.to_w - i)
-        moved = i * w_axis.step
-        x = (top + moved * top_step, middle + moved * middle_step, bottom + moved * bottom_step)
-        at = w_axis.first + moved
-        target = row * g.to_w + i
-        y, y_step = v.slab, vector
-        if direct:
-            y, y_step = v.output + target * pixel, pixel
-        w, across, extent = v.weights, 3 * vector, g.from_w
-        if strip_step(strip) == 1:
-            sweep(strip, w, across, vector, x, steps, edges, at, extent, y, y_step, count, width)
-        else:
-            sweep_apart(
-                strip, w, across, vector, x, steps, edges, at, extent, y, y_step, count, width
-            )
-        if not direct:
-            _finish(strip, s, v, target, 1, count)
-
-
 @kernel
 def depthwise_rows(strip, constants, pointers, worker, workers):
     """Sum taps channel by channel; a task is a group of channels of a band of rows.
 
-    Scratch: zeros, the sums on their way out, their pixels, the packed weights of the group.
+    Scratch: the sums on their way out, their pixels, the packed weights of the group.
     """
     g, p = _rows(constants), _pointers(pointers)
     s = store_view(constants + _ROWS_BYTES)
@@ -155,11 +59,9 @@ def depthwise_rows(strip, constants, pointers, worker, workers):
     w_phases, w_filter = axis_view(w_axes).phases, axis_view(w_axes).filter
     size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
     pixel, pixels = g.channels * size, strip_pixels(strip)
-    nothing = p.scratch + worker * g.scratch_bytes
-    slab = nothing + vector
+    slab = p.scratch + worker * g.scratch_bytes
     table = slab + (pixels + 1) * vector
     packed = table + 8 * pixels
-    clear_bytes(nothing, vector)
     groups = (g.channels + g.group - 1) // g.group
     bands = (g.to_h + g.band - 1) // g.band
     planes = g.images * g.to_d * bands
@@ -182,7 +84,7 @@ def depthwise_rows(strip, constants, pointers, worker, workers):
         for c in range(begin, end, width):
             at = min(c, g.channels - width)
             weights = packed + (c - begin) * g.taps * size
-            v = _Channels(
+            v = Channels(
                 source=p.source + at * size,
                 output=p.output + at * size,
                 weights=weights,
@@ -191,14 +93,9 @@ def depthwise_rows(strip, constants, pointers, worker, workers):
                 done=c - at,
                 slab=slab,
                 table=table,
-                nothing=nothing,
             )
             for h in range(band * g.band, min((band + 1) * g.band, g.to_h)):
                 row = plane * g.to_h + h
-                if g.sweeps:
-                    axes = axis_view(h_axes), axis_view(w_axes)
-                    _sweep_row(strip, g, s, v, *axes, d_first, row, h)
-                    continue
                 h_axis = axis_view(h_axes + h % h_phases * AXIS_BYTES)
                 h_low, h_high = taps_inside(h_axis, h // h_phases)
                 h_first = h_axis.first + h // h_phases * h_axis.step
@@ -225,7 +122,7 @@ def depthwise_rows(strip, constants, pointers, worker, workers):
                             strip_store(strip, sums, place, step, count, width)
                         else:
                             strip_store(strip, sums, slab, vector, pixels, width)
-                            _finish(strip, s, v, target, w_phases, count)
+                            finish(strip, s, v, target, w_phases, count)
 
 
 def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> tuple[Step, int]:
@@ -234,17 +131,19 @@ def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> 
     vector = strip.lanes * size
     vectors = -(-problem.C // strip.lanes)
     packed = _PACKED_BYTES * min(problem.N, _MOST_IMAGES)
-    group = max(1, min(vectors, packed // (vector * problem.taps))) * strip.lanes
-    scratch = (strip.pixels + 2) * vector + 8 * strip.pixels + group * problem.taps * size
-    scratch = -(-scratch // 64) * 64
     shape = extents(problem)
     band = min(BAND if problem.N == 1 else _SHORT_BAND, shape["to_h"])
+    bands = shape["to_d"] * -(-shape["to_h"] // band)
+    most = max(1, packed // (vector * problem.taps))
+    pieces = min(vectors, max(-(-vectors // most), -(-_TASKS // (problem.N * bands))))
+    group = -(-vectors // pieces) * strip.lanes
+    scratch = (strip.pixels + 1) * vector + 8 * strip.pixels + group * problem.taps * size
+    scratch = -(-scratch // 64) * 64
     constants = _ROWS.pack(
         images=problem.N,
         channels=problem.C,
         group=group,
         band=band,
-        sweeps=sweeps(problem, strip, 2),
         flip=problem.direction is Direction.DGRAD,
         taps=problem.taps,
         plain=not (problem.post or problem.accumulate),
@@ -253,7 +152,6 @@ def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> 
     )
     constants += pack_store(problem, problem.C * size)
     constants += b"".join(pack_axis(problem, axis) for axis in three_axes(problem))
-    bands = shape["to_d"] * -(-shape["to_h"] // band)
     step = Step(
         name="slide",
         kernel=KernelRef(depthwise_rows, strip),

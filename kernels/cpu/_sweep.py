@@ -1,9 +1,9 @@
 """A 3x3 filter swept over an image: nine weights and two unfinished sums stay in registers.
 
 The sweep goes *along* one axis; three elements side by side *across* it are loaded once, end the
-output that they are the last ones of, and go into the sums of the next ones. Channels last, along
-is a row of the image; channels first, it is down the rows, and across are three loads that
-overlap. There lanes may be outside the image: ``edges`` are the lanes of each load that are not.
+output that they are the last ones of, and go into the sums of the next ones. Channels first, along
+is down the rows, and across are three loads that overlap. Lanes may be outside the image: ``edges``
+are the lanes of each load that are not.
 """
 
 from __future__ import annotations

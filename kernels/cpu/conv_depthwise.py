@@ -28,24 +28,33 @@ from convforge.kernels.cpu._depthwise_axes import three_axes
 from convforge.kernels.cpu._depthwise_images import arrangement, order_of
 from convforge.kernels.cpu._depthwise_planes import planes_step
 from convforge.kernels.cpu._depthwise_rows import rows_step
+from convforge.kernels.cpu._depthwise_rows3x3 import rows3x3_step, sweeps_rows
 from convforge.kernels.cpu._depthwise_wgrad import wgrad_program
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.kernels.cpu._strip import Strip
+from convforge.kernels.cpu._sweep_rows import Sweep
 from convforge.problem import ConvProblem, Direction, Order, PostOp, Problem
 
 PIXELS = {"avx512": (14, 7), "avx2": (7,), "neon": (14, 7), "plain": (7,)}
 """Outputs of a strip: with seven taps they fit the registers, and most maps are a multiple."""
+ROWS = {"avx512": (7, 4), "avx2": (2,), "neon": (7, 4), "plain": (2,)}
+"""Rows of a sweep: two sums for each, nine weights and an element fit the registers."""
 _CHUNKS = (7, 5, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseConfig:
-    """Elements of a vector; outputs, taps of a chunk and stride of a strip."""
+    """Elements of a vector; outputs, taps of a chunk and stride of a strip.
+
+    Attributes:
+        rows: Rows of outputs of a 3x3 sweep, which takes the place of strips; 0 where none does.
+    """
 
     lanes: int
     pixels: int
     taps: int
     step: int
+    rows: int = 0
 
 
 class ConvDepthwise:
@@ -90,8 +99,12 @@ class ConvDepthwise:
         images = arrangement(problem, order)
         bias = "bias" if PostOp.BIAS in problem.post else ""
         operands = (images.source, "w", images.output, bias, images.residual, "scratch")
-        make = rows_step if order is Order.CHANNELS_LAST else planes_step
-        step, scratch = make(problem, strip, operands)
+        if config.rows:
+            sweep = Sweep(dtype, config.lanes, config.rows, config.step)
+            step, scratch = rows3x3_step(problem, sweep, operands)
+        else:
+            make = rows_step if order is Order.CHANNELS_LAST else planes_step
+            step, scratch = make(problem, strip, operands)
         return Program(
             steps=(*images.before, step, *images.after),
             buffers=(*images.buffers, Buffer(name="scratch", nbytes=scratch, scope="worker")),
@@ -113,7 +126,15 @@ def _default_config(problem: ConvProblem, machine: Machine) -> DepthwiseConfig:
     out = axis.out if forward else axis.size
     pixels = min(PIXELS[machine.isa], key=lambda n: -(-out // n) * (n + 1))
     step = 2 if forward and axis.stride == 2 and axis.dilation == 1 else 1
-    return DepthwiseConfig(lanes, pixels, taps, step)
+    rows = 0
+    if (
+        order_of(problem) is Order.CHANNELS_LAST
+        and problem.direction is not Direction.WGRAD
+        and sweeps_rows(problem)
+    ):
+        high = h.out if forward else h.size
+        rows = min(ROWS[machine.isa], key=lambda n: -(-high // n) * (n + 2))
+    return DepthwiseConfig(lanes, pixels, taps, step, rows)
 
 
 ALGORITHMS = (ConvDepthwise(),)

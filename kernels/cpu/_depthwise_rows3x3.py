@@ -1,0 +1,181 @@
+"""Fprop and dgrad of 3x3 filters, channels last: sweeps along a few rows of the output together."""
+
+from __future__ import annotations
+
+from convforge.contract import Cost, KernelRef, Step
+from convforge.kernels.cpu._depthwise_axes import (
+    AXIS_BYTES,
+    axis_view,
+    extents,
+    pack_axis,
+    three_axes,
+)
+from convforge.kernels.cpu._depthwise_channels import Channels, finish, pack_taps
+from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_view
+from convforge.kernels.cpu._sweep_rows import (
+    Sweep,
+    sweep_lag,
+    sweep_rows,
+    sweep_step,
+    sweep_stride,
+    sweep_weights,
+    sweep_zeros,
+)
+from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
+from convforge.problem import ConvProblem, Direction
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import inlined, kernel
+
+_TAPS = 9
+_SEGMENT = 16
+"""Pixels of a row whose sums wait in scratch, where they are not stored as they are."""
+_MOST_PACKED_BYTES = 48 << 10
+"""Packed weights of a group of channels: a few of them stay in the L2 beside the rows."""
+_TASKS = 16
+"""Wanted, for a few threads to share evenly; with fewer bands, channels are split."""
+
+_ROWS = Layout(
+    "DepthwiseRows3x3",
+    "images channels group flip plain scratch_bytes from_d from_h from_w to_d to_h to_w",
+)
+_rows = _ROWS.view
+_ROWS_BYTES = _ROWS.nbytes
+_POINTERS = Layout("DepthwiseRows3x3Pointers", "source weights output bias residual scratch")
+_pointers = _POINTERS.view
+
+
+def sweeps_rows(problem: ConvProblem) -> bool:
+    """Whether :func:`depthwise_rows3x3` runs a problem: 3x3, stride 1, or fprop with stride 2."""
+    d, h, w = three_axes(problem)
+    strides = (1, 2) if problem.direction is Direction.FPROP else (1,)
+    alone = d.padded == d.size and d.filter == d.stride == 1
+    near = h.filter == w.filter == 3 and h.dilation == w.dilation == 1
+    return alone and near and h.stride == w.stride and h.stride in strides
+
+
+@inlined
+def _bits_between(low, high):
+    """Bits from ``low`` to before ``high``."""
+    low, high = min(max(low, 0), 62), min(max(high, 0), 62)
+    return ((1 << high) - 1) & ~((1 << low) - 1)
+
+
+@kernel
+def depthwise_rows3x3(sweep, constants, pointers, worker, workers):
+    """Sum taps channel by channel; a task is a group of channels of a few rows.
+
+    Scratch: the sums on their way out, their pixels, the packed weights of the group.
+    """
+    g, p = _rows(constants), _pointers(pointers)
+    s = store_view(constants + _ROWS_BYTES)
+    h_axis = axis_view(constants + _ROWS_BYTES + STORE_BYTES)
+    w_axis = axis_view(constants + _ROWS_BYTES + STORE_BYTES + AXIS_BYTES)
+    size, width, vector = itemsize(sweep), lanes(sweep), vector_bytes(sweep)
+    pixel, rows, stride, lag = (
+        g.channels * size,
+        sweep_rows(sweep),
+        sweep_stride(sweep),
+        sweep_lag(sweep),
+    )
+    line, out_line = g.from_w * pixel, g.to_w * pixel
+    slab = p.scratch + worker * g.scratch_bytes
+    table = slab + (rows * _SEGMENT + 1) * vector
+    packed = table + 8 * _SEGMENT
+    groups = (g.channels + g.group - 1) // g.group
+    bands = (g.to_h + rows - 1) // rows
+    planes = g.images * g.to_d * bands
+    tasks, ready = groups * planes, -1
+    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+        group, rest = task // planes, task % planes
+        band, plane = rest % bands, rest // bands
+        begin = group * g.group
+        end = min(begin + g.group, g.channels)
+        if group != ready:
+            ready = group
+            for c in range(begin, end, width):
+                at = min(c, g.channels - width)
+                target = packed + (c - begin) * _TAPS * size
+                pack_taps(sweep, p.weights + at * _TAPS * size, target, _TAPS, g.flip)
+        h = band * rows
+        first = h_axis.first + h * stride
+        count = min(rows, g.to_h - h)
+        near = _bits_between(-first, min(g.from_h - first, (count - 1) * stride + 3))
+        written = _bits_between(0, count)
+        row = plane * g.to_h + h
+        for c in range(begin, end, width):
+            at = min(c, g.channels - width)
+            # A vector that overlaps the one before stores the same again, if that is its task's.
+            direct = g.plain != 0 and (at == c or c > begin)
+            most = g.to_w if direct else _SEGMENT
+            w = sweep_weights(sweep, packed + (c - begin) * _TAPS * size)
+            source = p.source + ((plane * g.from_h + first) * g.from_w) * pixel + at * size
+            for i in range(0, g.to_w, most):
+                y, y_step, y_line = slab, vector, _SEGMENT * vector
+                if direct:
+                    y, y_step, y_line = p.output + row * out_line + at * size, pixel, out_line
+                place = w_axis.first + i * stride - (stride - 1)
+                sums = sweep_zeros(sweep)
+                for t in range(-lag, min(most, g.to_w - i)):
+                    sums = sweep_step(
+                        sweep,
+                        sums,
+                        w,
+                        source + place * pixel,
+                        line,
+                        near,
+                        place,
+                        g.from_w,
+                        pixel,
+                        y + t * y_step,
+                        y_line,
+                        written if t >= 0 else 0,
+                    )
+                    place += stride
+                if not direct:
+                    for r in range(count):
+                        v = Channels(
+                            source=source,
+                            output=p.output + at * size,
+                            weights=packed,
+                            bias=p.bias + at * size,
+                            residual=p.residual + at * size,
+                            done=c - at,
+                            slab=slab + r * y_line,
+                            table=table,
+                        )
+                        target = (row + r) * g.to_w + i
+                        finish(sweep, s, v, target, 1, min(most, g.to_w - i))
+
+
+def rows3x3_step(problem: ConvProblem, sweep: Sweep, operands: tuple[str, ...]) -> tuple[Step, int]:
+    """The launch, and the scratch bytes of a worker."""
+    size = problem.x.dtype.itemsize
+    vector = sweep.lanes * size
+    vectors = -(-problem.C // sweep.lanes)
+    shape = extents(problem)
+    bands = problem.N * shape["to_d"] * -(-shape["to_h"] // sweep.rows)
+    most = max(1, _MOST_PACKED_BYTES // (_TAPS * vector))
+    pieces = min(vectors, max(-(-vectors // most), -(-_TASKS // bands)))
+    group = -(-vectors // pieces) * sweep.lanes
+    scratch = (sweep.rows * _SEGMENT + 1) * vector + 8 * _SEGMENT + group * _TAPS * size
+    scratch = -(-scratch // 64) * 64
+    constants = _ROWS.pack(
+        images=problem.N,
+        channels=problem.C,
+        group=group,
+        flip=problem.direction is Direction.DGRAD,
+        plain=not (problem.post or problem.accumulate),
+        scratch_bytes=scratch,
+        **shape,
+    )
+    constants += pack_store(problem, problem.C * size)
+    constants += b"".join(pack_axis(problem, axis) for axis in three_axes(problem)[1:])
+    step = Step(
+        name="sweep",
+        kernel=KernelRef(depthwise_rows3x3, sweep),
+        operands=operands,
+        constants=constants,
+        tasks=-(-problem.C // group) * bands,
+        cost=Cost(flops=problem.flops * vectors * sweep.lanes // problem.C, bytes=problem.bytes),
+    )
+    return step, scratch

@@ -1,0 +1,183 @@
+"""A 3x3 filter swept along several rows of outputs at once, channels last.
+
+A step takes one pixel (with stride 2, two) of each row of the image that the rows of outputs read.
+Each is loaded once and meets up to nine weights, all in registers: it ends an output, goes on with
+the next, and begins the one after. Sums of the outputs under way are the state of a sweep. Rows of
+the image are loaded for the rows of outputs together, 9 for 7 with stride 1 where one by one would
+load 21; what is beyond the image is a bit of a mask that is not set.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+
+from convforge.kernels.cpu._ir import constant, load_vector, multiply_add, store_vector
+from convforge.kernels.cpu._strip import apart, settled
+from convforge.kernels.cpu._vector import KindType, VectorType
+
+_TAPS = 3
+
+
+class SweepType(KindType):
+    """Numba type of a sweep's configuration."""
+
+    columns = 1
+
+    def __init__(self, element: str, lanes: int, rows: int, step: int):
+        super().__init__(element, f"Sweep[{element}x{lanes},{rows},{step}]")
+        self.lanes = lanes
+        self.vector = VectorType(element, lanes)
+        self.rows, self.step = rows, step
+        self.lag = -(-_TAPS // step) - 1
+        self.sums = types.UniTuple(self.vector, rows * self.lag)
+        self.weights = types.UniTuple(self.vector, _TAPS * _TAPS)
+
+
+register_model(SweepType)(models.OpaqueModel)
+
+
+class Sweep:
+    """Configuration of a sweep.
+
+    Attributes:
+        lanes: Elements of a vector. rows: Of outputs, at a time. step: Stride on both axes.
+    """
+
+    def __init__(self, element: str, lanes: int, rows: int, step: int):
+        self._numba_type_ = SweepType(element, lanes, rows, step)
+        self.lanes, self.rows, self.step = lanes, rows, step
+
+    def __repr__(self):
+        return repr(self._numba_type_)
+
+
+@typeof_impl.register(Sweep)
+def _typeof_sweep(value, context):
+    return value._numba_type_
+
+
+@unbox(SweepType)
+def _unbox_sweep(kind, value, context):
+    return NativeValue(context.context.get_dummy_value())
+
+
+def _number(attribute, doc):
+    @intrinsic
+    def number(context, sweep):
+        value = constant(getattr(sweep, attribute))
+        return types.int64(sweep), lambda context, builder, signature, args: value
+
+    number.__doc__ = doc
+    return number
+
+
+sweep_rows = _number("rows", "Rows of outputs at a time.")
+sweep_stride = _number("step", "Stride on both axes.")
+sweep_lag = _number("lag", "Steps before the first output is complete.")
+
+
+@intrinsic
+def sweep_zeros(context, sweep):
+    """Sums of no pixel."""
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(sweep.sums), None)
+
+    return sweep.sums(sweep), codegen
+
+
+@intrinsic
+def sweep_weights(context, sweep, w):
+    """Nine vectors from memory, row by row."""
+
+    def codegen(context, builder, signature, args):
+        packed = ir.Constant(context.get_value_type(sweep.weights), ir.Undefined)
+        vector = constant(sweep.lanes * sweep.vector.itemsize)
+        for tap in range(_TAPS * _TAPS):
+            weight = load_vector(builder, apart(builder, args[1], vector, tap), sweep)
+            packed = builder.insert_value(packed, weight, tap)
+        return packed
+
+    return sweep.weights(sweep, types.int64), codegen
+
+
+@intrinsic
+def sweep_step(context, sweep, sums, w, x, line, near, place, extent, pixel, y, y_line, written):
+    """Take the next pixels of all rows; completes the outputs of one pixel.
+
+    Args:
+        w: The weights. x: Address of the step's first pixel in the first row, even where there
+            is none. line: Bytes from one row of the image to the next. near: Bits of the rows
+            that are inside the image. place: Of that pixel in its row. extent: Pixels of a row.
+        pixel: Bytes from one pixel to the next.
+        y: Address of the output in the first row. y_line: Bytes to the next row's.
+        written: Bits of the rows of outputs that are stored.
+    """
+
+    def codegen(context, builder, signature, args):
+        _, sums, w, x, line, near, place, extent, pixel, y, y_line, written = args
+        x, y = settled(builder, x), settled(builder, y)
+        weights = [builder.extract_value(w, i) for i in range(_TAPS * _TAPS)]
+        none = ir.Constant(sweep.vector.llvm, None)
+        # Slot 0 is completed by this step, the last one is begun by it.
+        slots = {
+            (slot, row): none
+            if slot == sweep.lag
+            else builder.extract_value(sums, slot * sweep.rows + row)
+            for slot in range(sweep.lag + 1)
+            for row in range(sweep.rows)
+        }
+        for c in range(sweep.step):
+            found = builder.icmp_unsigned("<", builder.add(place, constant(c)), extent)
+            inside = builder.select(found, near, constant(0))
+            first = apart(builder, x, pixel, c)
+            for j in range(_rows_read(sweep)):
+                address = apart(builder, first, line, j)
+                slots = _meet(
+                    builder, sweep, slots, weights, _bit(builder, inside, j), address, c, j
+                )
+        for row in range(sweep.rows):
+            with builder.if_then(_bit(builder, written, row)):
+                place = apart(builder, y, y_line, row)
+                store_vector(builder, slots[0, row], place, sweep.vector.itemsize)
+        for slot in range(sweep.lag):
+            for row in range(sweep.rows):
+                sums = builder.insert_value(sums, slots[slot + 1, row], slot * sweep.rows + row)
+        return sums
+
+    places = (types.int64,) * 9
+    return sweep.sums(sweep, sweep.sums, sweep.weights, *places), codegen
+
+
+def _rows_read(sweep):
+    """Rows of the image that the rows of outputs read."""
+    return (sweep.rows - 1) * sweep.step + _TAPS
+
+
+def _bit(builder, bits, i):
+    return builder.icmp_signed("!=", builder.and_(bits, constant(1 << i)), constant(0))
+
+
+def _meet(builder, sweep, slots, weights, inside, address, c, j):
+    """What pixel c of a step, in row j of the image, adds to the outputs it is part of."""
+    before, changed = builder.block, {}
+    with builder.if_then(inside):
+        element = load_vector(builder, address, sweep)
+        for slot in range(sweep.lag + 1):
+            tap = _TAPS - sweep.step + c - slot * sweep.step
+            for row in range(sweep.rows):
+                across = j - row * sweep.step
+                if 0 <= tap < _TAPS and 0 <= across < _TAPS:
+                    weight = weights[across * _TAPS + tap]
+                    total = multiply_add(builder, weight, element, slots[slot, row])
+                    changed[slot, row] = total
+        end = builder.block
+    slots = dict(slots)
+    for key, value in changed.items():
+        phi = builder.phi(value.type)
+        phi.add_incoming(slots[key], before)
+        phi.add_incoming(value, end)
+        slots[key] = phi
+    return slots
