@@ -20,15 +20,21 @@ from convforge.kernels.cpu._depthwise_axes import (
     three_axes,
 )
 from convforge.kernels.cpu._depthwise_lines import LINES_BYTES, fill_lines, lines_view, pack_lines
+from convforge.kernels.cpu._depthwise_plane import (
+    PLANES,
+    PLANES_BYTES,
+    planes_pointers,
+    planes_view,
+    splat_taps,
+)
+from convforge.kernels.cpu._depthwise_planes3x3 import depthwise_planes3x3
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
 from convforge.kernels.cpu._strip import (
     Strip,
     strip_pixels,
-    strip_step,
     strip_store,
     strip_zeros,
 )
-from convforge.kernels.cpu._sweep import sweep, sweep_apart
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -38,51 +44,11 @@ from convforge.kernels.cpu._vector import (
     vector_bytes,
 )
 from convforge.problem import ConvProblem, Direction
-from convforge.runtime.args import Layout
-from convforge.runtime.jit import device, inlined, kernel
+from convforge.runtime.jit import kernel
 from convforge.runtime.rawmem import clear_bytes, store_word
 
 _SWEEP = 64
 """Rows of a task where a filter is swept over them: most maps are one."""
-
-_PLANES = Layout(
-    "DepthwisePlanes",
-    "images channels inputs fan_in fan_out tile tiles sweeps flip taps plain scratch_bytes "
-    "from_d from_h from_w to_d to_h to_w",
-)
-_planes = _PLANES.view
-_PLANES_BYTES = _PLANES.nbytes
-_POINTERS = Layout("DepthwisePlanePointers", "source weights output bias residual scratch")
-_pointers = _POINTERS.view
-
-
-@device
-def splat_taps(strip, w, target, taps, flip):
-    """The weights of a plane, a vector of equal lanes for each tap."""
-    for tap in range(taps):
-        value = splat(strip, load_scalar(strip, w + tap * itemsize(strip)))
-        place = taps - 1 - tap if flip else tap
-        store(target + place * vector_bytes(strip), value)
-
-
-@inlined
-def _places(strip, g, c, w_axis, source, lines, h_low, q):
-    """Addresses of row 0 where the three taps of a row read for column q, and their edges."""
-    size, width = itemsize(strip), lanes(strip)
-    first = w_axis.first + q
-    second, third = first + w_axis.tap_step, first + 2 * w_axis.tap_step
-    if c.rows:
-        source = lines + (c.margin * size - h_low * c.row_bytes)
-        a, b = w_axis.first, w_axis.first + w_axis.tap_step
-        e = b + w_axis.tap_step
-        first = a % c.apart * c.pitch + a // c.apart + q
-        second = b % c.apart * c.pitch + b // c.apart + q
-        third = e % c.apart * c.pitch + e // c.apart + q
-        edges = (0, width, 0, width, 0, width)
-    else:
-        last = w_axis.size
-        edges = (-first, last - first, -second, last - second, -third, last - third)
-    return (source + first * size, source + second * size, source + third * size), edges
 
 
 @kernel
@@ -92,10 +58,10 @@ def depthwise_planes(strip, constants, pointers, worker, workers):
     An output plane reads ``fan_in`` planes of the source, ``fan_out`` of them share one.
     Scratch: the sums on their way out, their places, the bias, the weights, the lines.
     """
-    g, p = _planes(constants), _pointers(pointers)
-    s = store_view(constants + _PLANES_BYTES)
-    c = lines_view(constants + _PLANES_BYTES + STORE_BYTES)
-    d_axes = constants + _PLANES_BYTES + STORE_BYTES + LINES_BYTES
+    g, p = planes_view(constants), planes_pointers(pointers)
+    s = store_view(constants + PLANES_BYTES)
+    c = lines_view(constants + PLANES_BYTES + STORE_BYTES)
+    d_axes = constants + PLANES_BYTES + STORE_BYTES + LINES_BYTES
     h_axes = d_axes + axis_view(d_axes).phases * AXIS_BYTES
     w_axis = axis_view(h_axes + axis_view(h_axes).phases * AXIS_BYTES)
     d_phases, h_phases = axis_view(d_axes).phases, axis_view(h_axes).phases
@@ -137,61 +103,6 @@ def depthwise_planes(strip, constants, pointers, worker, workers):
         row = (plane * g.to_d + d) * g.to_h + h_phase + i * h_phases
         source_rows = (image * g.inputs + k * g.fan_in // g.fan_out) * g.from_d
         again = g.fan_in * (d_high - d_low) > 1
-        if g.sweeps:
-            depth = source_rows + d_first
-            plane_source = p.source + depth * g.from_h * g.from_w * size
-            if c.rows:
-                for h in range(h_low, h_high):
-                    line = lines + (h - h_low) * c.row_bytes
-                    fill_lines(strip, c, line, plane_source + h * g.from_w * size, g.from_w)
-            for q in range(0, g.to_w, width):
-                x, edges = _places(strip, g, c, w_axis, plane_source, lines, h_low, q)
-                step = c.row_bytes if c.rows else g.from_w * size
-                at = h_axis.first + i * h_axis.step
-                steps = (step, step, step)
-                x = (x[0] + at * step, x[1] + at * step, x[2] + at * step)
-                left = min(width, g.to_w - q)
-                y, y_step = slab, vector
-                if g.plain:
-                    y, y_step = p.output + (row * g.to_w + q) * size, g.to_w * size
-                if strip_step(strip) == 1:
-                    sweep(
-                        strip,
-                        weights,
-                        vector,
-                        3 * vector,
-                        x,
-                        steps,
-                        edges,
-                        at,
-                        h_axis.size,
-                        y,
-                        y_step,
-                        count,
-                        left,
-                    )
-                else:
-                    sweep_apart(
-                        strip,
-                        weights,
-                        vector,
-                        3 * vector,
-                        x,
-                        steps,
-                        edges,
-                        at,
-                        h_axis.size,
-                        y,
-                        y_step,
-                        count,
-                        left,
-                    )
-                if not g.plain:
-                    for t in range(count):
-                        store_word(table + 8 * t, row + t)
-                    output, residual = p.output + q * size, p.residual + q * size
-                    store_rows(strip, s, slab, count, left, table, output, bias, residual)
-            continue
         for q in range(0, g.to_w, width):
             sums = strip_zeros(strip)
             for j in range(g.fan_in):
@@ -263,7 +174,7 @@ def planes_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -
     plain = not (problem.post or problem.accumulate)
     tile = _SWEEP if swept and plain and not line_bytes else strip.pixels
     tiles = -(-longest // tile)
-    constants = _PLANES.pack(
+    constants = PLANES.pack(
         images=problem.N,
         channels=outputs,
         inputs=inputs,
@@ -271,7 +182,6 @@ def planes_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -
         fan_out=fan_out,
         tile=tile,
         tiles=tiles,
-        sweeps=swept,
         flip=not fprop,
         taps=problem.taps,
         plain=plain,
@@ -284,7 +194,7 @@ def planes_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -
     computed = -(-columns // strip.lanes) * strip.lanes
     step = Step(
         name="slide",
-        kernel=KernelRef(depthwise_planes, strip),
+        kernel=KernelRef(depthwise_planes3x3 if swept else depthwise_planes, strip),
         operands=operands,
         constants=constants,
         tasks=problem.N * outputs * shape["to_d"] * phases(problem, h) * tiles,
