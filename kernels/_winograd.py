@@ -89,6 +89,38 @@ def strided(m: int, r: int, stride: int, points: Iterable[Fraction | int]) -> Tr
     return Transforms(tuple(map(tuple, output)), tuple(weights), tuple(data))
 
 
+def interleaved(
+    m: int, r: int, stride: int, first: int, points: Iterable[Fraction | int]
+) -> tuple[Transforms, int]:
+    """The matrices for ``stride * m`` outputs of the transposed filter, which inserts zeros.
+
+    Output u is the sum of ``x[j] w[u - stride j]``; each phase of u is a filter of its own.
+
+    Args:
+        first: The first output is of this phase.
+        points: As for :func:`strided`.
+
+    Returns:
+        The matrices, and the first pixel of the window where the first output is ``first``.
+    """
+    chosen = tuple(points)
+    phases = range(min(stride, r))
+    taps = [len(range(phase, r, stride)) for phase in phases]
+    # Of each phase, which of its outputs is the first in the window.
+    begin = [-((phase - first) // stride) for phase in phases]
+    start = min(at - n + 1 for at, n in zip(begin, taps, strict=True))
+    width = max(begin) + m - start
+    columns, weights, data = [], [], []
+    for phase, at, n in zip(phases, begin, taps, strict=True):
+        made = _single(m) if n == 1 else transforms(m, n, chosen[: m + n - 2])
+        row = phase + stride * at - first
+        columns += [_spread(c, row, stride, stride * m) for c in zip(*made.output, strict=True)]
+        weights += [_spread(each[::-1], phase, stride, r) for each in made.weights]
+        lead = at - n + 1 - start
+        data += [_spread((*[Fraction(0)] * lead, *each), 0, 1, width) for each in made.input]
+    return Transforms(tuple(zip(*columns, strict=True)), tuple(weights), tuple(data)), start
+
+
 def _single(m: int) -> Transforms:
     """F(m, 1) without a transform."""
     unit = tuple(tuple(Fraction(int(i == j)) for j in range(m)) for i in range(m))
@@ -98,7 +130,8 @@ def _single(m: int) -> Transforms:
 def _spread(row: Sequence[Fraction], first: int, step: int, width: int) -> tuple[Fraction, ...]:
     """The row's entries ``step`` apart, zeros between."""
     found = [Fraction(0)] * width
-    found[first::step] = row[: len(range(first, width, step))]
+    for at, entry in zip(range(first, width, step), row, strict=False):
+        found[at] = entry
     return tuple(found)
 
 

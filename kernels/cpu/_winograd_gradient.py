@@ -32,14 +32,8 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.kernels.cpu._weights import panel_shape, unpack_step
 from convforge.kernels.cpu._winograd_input import input_view, pack_input, transform_tiles
-from convforge.kernels.cpu._winograd_transform import (
-    TAPS,
-    Gradient,
-    Minimal,
-    Transform,
-    side,
-    transform_output,
-)
+from convforge.kernels.cpu._winograd_minimal import TAPS, Gradient, Minimal
+from convforge.kernels.cpu._winograd_transform import Transform, side, transform_output
 from convforge.kernels.cpu._winograd_windows import Windows, apart, places, windows_of
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout

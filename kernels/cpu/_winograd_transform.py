@@ -2,116 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
-
 from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
-from convforge.kernels._winograd import Matrix, Transforms, strided
 from convforge.kernels.cpu._ir import constant, store_vector
 from convforge.kernels.cpu._tile import Tile, TileType
 from convforge.kernels.cpu._vector import KindType, Vector
 from convforge.kernels.cpu._winograd_emit import both_sides, load_square, scale
-
-TAPS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Minimal:
-    """F(m, 3) along both axes of an image: its points and stride.
-
-    Attributes:
-        points: For the phase with most taps; infinity is one more.
-        stride: Pixels from an output to the next.
-    """
-
-    points: tuple[Fraction, ...]
-    stride: int = 1
-
-    @property
-    def m(self) -> int:
-        """Outputs of a window along an axis."""
-        most_taps = -(-TAPS // self.stride)
-        return len(self.points) + 2 - most_taps
-
-    @property
-    def side(self) -> int:
-        """Products of a window along an axis."""
-        return self.stride * (self.m - 1) + TAPS
-
-    @property
-    def window(self) -> int:
-        """Pixels of a window along an axis: as many as products."""
-        return self.side
-
-    @property
-    def reach(self) -> int:
-        """Pixels from a window to the next."""
-        return self.stride * self.m
-
-    @property
-    def matrices(self) -> Transforms:
-        """Exact."""
-        return strided(self.m, TAPS, self.stride, self.points)
-
-    @property
-    def name(self) -> str:
-        """As in names of algorithms and formats, ``4`` or ``4s2``."""
-        return f"{self.m}" if self.stride == 1 else f"{self.m}s{self.stride}"
-
-    def __str__(self) -> str:
-        points = " ".join(map(str, self.points))
-        return points if self.stride == 1 else f"{points} by {self.stride}"
-
-
-@dataclass(frozen=True, slots=True)
-class Gradient:
-    """The transposed algorithm: taps from windows of dy, ``G^T [(A dy) * (B^T x)]``.
-
-    ``A`` is for every window; ``G``, with its fractions, for the sum over all of them.
-    """
-
-    minimal: Minimal
-
-    @property
-    def m(self) -> int:
-        """Taps along an axis."""
-        return TAPS
-
-    @property
-    def side(self) -> int:
-        """Products of a window along an axis."""
-        return self.minimal.side
-
-    @property
-    def window(self) -> int:
-        """Pixels of dy in a window, along an axis."""
-        return self.minimal.m
-
-    @property
-    def reach(self) -> int:
-        """Pixels from a window to the next: none is in two."""
-        return self.minimal.m
-
-    @property
-    def matrices(self) -> Transforms:
-        """Exact."""
-        made = self.minimal.matrices
-        return Transforms(_transposed(made.weights), made.weights, _transposed(made.output))
-
-    def __str__(self) -> str:
-        return f"gradient of {self.minimal}"
-
-
-def _transposed(matrix: Matrix) -> Matrix:
-    return tuple(zip(*matrix, strict=True))
+from convforge.kernels.cpu._winograd_minimal import TAPS, Gradient, Interleaved, Minimal
 
 
 class TransformType(KindType):
     """Numba type of vectors with transforms."""
 
-    def __init__(self, element: str, minimal: Minimal | Gradient):
+    def __init__(self, element: str, minimal: Minimal | Interleaved | Gradient):
         super().__init__(element, f"Transform[{element},{minimal}]")
         self.minimal, self.matrices = minimal, minimal.matrices
 
@@ -119,7 +23,7 @@ class TransformType(KindType):
 class WinogradType(TileType):
     """Numba type of a register tile with transforms."""
 
-    def __init__(self, element: str, rows: int, columns: int, minimal: Minimal):
+    def __init__(self, element: str, rows: int, columns: int, minimal: Minimal | Interleaved):
         super().__init__(element, rows, columns)
         self.minimal, self.matrices = minimal, minimal.matrices
         self.name = f"Winograd[{element},{rows},{columns},{minimal}]"
@@ -132,7 +36,7 @@ register_model(WinogradType)(models.OpaqueModel)
 class Transform(Vector):
     """Kind of vectors with transforms."""
 
-    def __init__(self, element: str, minimal: Minimal | Gradient):
+    def __init__(self, element: str, minimal: Minimal | Interleaved | Gradient):
         self._numba_type_ = TransformType(element, minimal)
         self.minimal = minimal
 
@@ -140,7 +44,7 @@ class Transform(Vector):
 class Winograd(Tile):
     """Configuration of a tile whose rows are windows."""
 
-    def __init__(self, element: str, rows: int, columns: int, minimal: Minimal):
+    def __init__(self, element: str, rows: int, columns: int, minimal: Minimal | Interleaved):
         super().__init__(element, rows, columns)
         self._numba_type_ = WinogradType(element, rows, columns, minimal)
         self.minimal = minimal

@@ -22,13 +22,8 @@ from convforge.kernels.cpu._weights import (
     transpose_runs,
     weight_format,
 )
-from convforge.kernels.cpu._winograd_transform import (
-    TAPS,
-    Minimal,
-    Transform,
-    side,
-    transform_weights,
-)
+from convforge.kernels.cpu._winograd_minimal import TAPS, Interleaved, Minimal
+from convforge.kernels.cpu._winograd_transform import Transform, side, transform_weights
 from convforge.kernels.cpu._winograd_windows import places
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
@@ -39,6 +34,8 @@ _PLACES = Layout("WinogradWeights", "chunk depth plane_bytes backwards scratch_b
 _places = _PLACES.view
 _CHUNK = 16
 """Inputs of a task: their taps stay in the L1 until they are transformed."""
+_CACHED_BYTES = 32 << 20
+"""A usual last cache; memory reads lines before it writes them."""
 _SKEW_BYTES = 64
 """Between places, which are written side by side: a power of two would fall on few cache sets."""
 
@@ -48,7 +45,9 @@ def weight_plane_bytes(inputs: int, width: int, size: int) -> int:
     return inputs * width * size + _SKEW_BYTES
 
 
-def winograd_format(problem: ConvProblem, minimal: Minimal, width: int) -> WeightFormat:
+def winograd_format(
+    problem: ConvProblem, minimal: Minimal | Interleaved, width: int
+) -> WeightFormat:
     """Transformed filters, ``width`` outputs a block."""
     groups, blocks, rows, _ = panel_shape(problem, width)
     size, inputs = problem.w.dtype.itemsize, rows // problem.taps
@@ -65,11 +64,11 @@ def winograd_format(problem: ConvProblem, minimal: Minimal, width: int) -> Weigh
             chunk=_CHUNK,
             depth=depth,
             plane_bytes=plane_bytes,
-            backwards=problem.direction is Direction.DGRAD,
+            backwards=problem.direction is Direction.DGRAD and isinstance(minimal, Minimal),
             scratch_bytes=scratch_bytes,
         ),
         tasks=groups * blocks * -(-inputs // _CHUNK),
-        cost=Cost(bytes=prod(problem.w_shape) * size + nbytes),
+        cost=Cost(bytes=prod(problem.w_shape) * size + (1 + (nbytes > _CACHED_BYTES)) * nbytes),
     )
     return WeightFormat(
         id=f"winograd{minimal.name}:{weight_format(problem, width).id}",

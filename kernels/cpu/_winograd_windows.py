@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from convforge.kernels.cpu._winograd_transform import TAPS, Minimal
+from convforge.kernels.cpu._winograd_minimal import TAPS, Interleaved, Minimal
 from convforge.problem import ConvProblem, Direction
 
 Pair = tuple[int, int]
@@ -54,11 +54,14 @@ class Windows:
         return self.images * prod(self.grid)
 
 
-def windows_of(problem: ConvProblem, minimal: Minimal) -> Windows:
+def windows_of(problem: ConvProblem, minimal: Minimal | Interleaved) -> Windows:
     """Those of fprop and wgrad, or of dgrad, which reads dy beyond its border."""
     fprop = problem.direction is not Direction.DGRAD
     source, target = (problem.size, problem.out) if fprop else (problem.out, problem.size)
-    pads = [a.pad_lo if fprop else a.extent - 1 - a.pad_lo for a in problem.axes]
+    if isinstance(minimal, Interleaved):
+        pads = [minimal.lead(a.pad_lo) for a in problem.axes]
+    else:
+        pads = [a.pad_lo if fprop else a.extent - 1 - a.pad_lo for a in problem.axes]
     down, across = (a.dilation for a in problem.axes[-2:])
     height, width = target[-2:]
     return Windows(
@@ -78,7 +81,7 @@ def windows_of(problem: ConvProblem, minimal: Minimal) -> Windows:
     )
 
 
-def places(minimal: Minimal) -> int:
+def places(minimal: Minimal | Interleaved) -> int:
     """Products of a window."""
     return minimal.side**2
 

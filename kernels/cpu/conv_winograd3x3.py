@@ -1,7 +1,8 @@
 """Winograd convolution of 3x3 filters: fewer products, more additions.
 
-Computes: fprop, dgrad and wgrad of 3x3 filters with stride 1, any dilation, padding and groups;
-    fprop and wgrad with stride 2; fprop and dgrad of volumes with 3x3 filters of any depth.
+Computes: fprop, dgrad and wgrad of 3x3 filters with stride 1 or 2, any padding and groups, any
+    dilation (but for dgrad with stride 2); of volumes with filters of any depth by 3x3, fprop, and
+    dgrad with stride 1.
 Layout: channels last in place; channels first through a blocked transpose and out of the tile.
     Weights transformed, as panels.
 Accumulates: products of transformed pixels and filters in the operands' type, float32 or float64,
@@ -23,8 +24,9 @@ from convforge.contract import Machine, Program, Rejected, Tolerance, Traits, We
 from convforge.kernels.cpu._images import images
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.kernels.cpu._winograd_gradient import WinogradGradient, chunk_of
+from convforge.kernels.cpu._winograd_minimal import Interleaved, Minimal
 from convforge.kernels.cpu._winograd_multiply import Part, winograd_step
-from convforge.kernels.cpu._winograd_transform import Minimal, Winograd
+from convforge.kernels.cpu._winograd_transform import Winograd
 from convforge.kernels.cpu._winograd_weights import winograd_format
 from convforge.kernels.cpu._winograd_windows import is_plane_of_threes, places, windows_of
 from convforge.problem import ConvProblem, Direction, Problem
@@ -94,11 +96,10 @@ class ConvWinograd3x3:
             return NOT_A_CONVOLUTION
         stride = self.minimal.stride
         wgrad = problem.direction is Direction.WGRAD
-        if problem.direction is Direction.DGRAD and stride > 1:
-            return Rejected(f"{problem.direction}: fprop and wgrad only")
         if not is_plane_of_threes(problem.filter):
             return Rejected(f"filter {'x'.join(map(str, problem.filter))}: 3x3 in a plane only")
-        if wgrad and problem.rank > 2:
+        strided_dgrad = problem.direction is Direction.DGRAD and stride > 1
+        if (wgrad or strided_dgrad) and problem.rank > 2:
             return Rejected(f"{problem.direction} of volumes: images only")
         depth, plane = problem.axes[:-2], problem.axes[-2:]
         if any(axis.stride != stride for axis in plane):
@@ -108,7 +109,14 @@ class ConvWinograd3x3:
             )
         if any(axis.stride > 1 or axis.dilation > 1 for axis in depth):
             return Rejected("stride or dilation above 1 along depth")
-        windows = windows_of(problem, self.minimal)
+        if strided_dgrad and any(axis.dilation > 1 for axis in plane):
+            return Rejected(f"{problem.direction} with stride and dilation")
+        if strided_dgrad and len({axis.pad_lo % stride for axis in plane}) > 1:
+            return Rejected(
+                f"{problem.direction} with padding {'x'.join(str(axis.pad_lo) for axis in plane)}: "
+                f"one remainder by {stride} only"
+            )
+        windows = windows_of(problem, self._minimal(problem))
         if wgrad and windows.planes < _FEWEST_WINDOWS:
             return Rejected(
                 f"{windows.planes} windows to sum: below {_FEWEST_WINDOWS} its errors stand out"
@@ -119,6 +127,12 @@ class ConvWinograd3x3:
                 f"{inputs} channels to sum: below {self.fewest_inputs} its errors stand out"
             )
         return refuse_common(problem) or refuse_pad_modes(problem)
+
+    def _minimal(self, problem: ConvProblem) -> Minimal | Interleaved:
+        """What computes windows in this direction."""
+        if problem.direction is Direction.DGRAD and self.minimal.stride > 1:
+            return Interleaved(self.minimal, problem.axes[-1].pad_lo % self.minimal.stride)
+        return self.minimal
 
     def configs(
         self, problem: Problem, machine: Machine, workspace_limit: int
@@ -138,7 +152,7 @@ class ConvWinograd3x3:
             return None
         dtype = problem.x.dtype.value
         width = Winograd(dtype, config.rows, config.columns, self.minimal).width
-        return winograd_format(problem, self.minimal, width)
+        return winograd_format(problem, self._minimal(problem), width)
 
     def program(self, problem: Problem, config: WinogradConfig, machine: Machine) -> Program:
         """Bring channels last, convolve, and back."""
@@ -148,8 +162,9 @@ class ConvWinograd3x3:
                 problem, self.minimal, config.rows, config.columns, config.piece
             )
             return gradient.program(machine)
-        tile = Winograd(problem.x.dtype.value, config.rows, config.columns, self.minimal)
-        windows = windows_of(problem, self.minimal)
+        minimal = self._minimal(problem)
+        tile = Winograd(problem.x.dtype.value, config.rows, config.columns, minimal)
+        windows = windows_of(problem, minimal)
         io = images(problem, tapwise=False, scattered=max(windows.step) > 1)
         part = Part(config.piece, config.layers)
         step, scratch = winograd_step(problem, windows, tile, part, io, machine)
@@ -167,7 +182,7 @@ class ConvWinograd3x3:
 
     def _default_config(self, problem: ConvProblem, machine: Machine) -> WinogradConfig:
         """The rows and the piece for which the busiest thread multiplies least."""
-        windows = windows_of(problem, self.minimal)
+        windows = windows_of(problem, self._minimal(problem))
         tiles, depths = windows.planes, windows.target_depths
         size = problem.x.dtype.itemsize
         weights = places(self.minimal) * problem.K * problem.group_C * windows.taps * size

@@ -22,13 +22,23 @@ from convforge import reference
 from convforge.plan import Policy, plan
 from convforge.runtime.machine import isa
 assert isa() == sys.argv[1], isa()
-for algorithm in ("conv_direct", "conv_im2col"):
-    for text in (
-        "fprop:f32:n2c20h9w11_k40r3s3_st2x1_p1x2+bias+relu",
-        "dgrad:f32:nhwc-krsc:n2c20h9w11_k40r3s3_p1x1",
-        "wgrad:f32:n2c20h9w11_k40r3s3_p1x1",
-        "fprop:f64:nhwc:n1c9h7w7_k17r3s3_p1x1",
-    ):
+DENSE = (
+    "fprop:f32:n2c20h9w11_k40r3s3_st2x1_p1x2+bias+relu",
+    "dgrad:f32:nhwc-krsc:n2c20h9w11_k40r3s3_p1x1",
+    "wgrad:f32:n2c20h9w11_k40r3s3_p1x1",
+    "fprop:f64:nhwc:n1c9h7w7_k17r3s3_p1x1",
+)
+CASES = {
+    "conv_direct": DENSE,
+    "conv_im2col": DENSE,
+    "conv_winograd3x3.f2": (
+        "fprop:f32:n2c20h9w11_k40r3s3_p2x2_d2x1+bias+relu",
+        *DENSE[1:],
+    ),
+    "conv_winograd3x3.f2s2": ("fprop:f32:nhwc:n2c20h9w11_k40r3s3_st2x2_p1x1",),
+}
+for algorithm, texts in CASES.items():
+    for text in texts:
         p = plan(text, Policy(algorithm=algorithm))
         rng = np.random.default_rng(0)
         shapes = {"x": p.problem.x_shape, "w": p.problem.w_shape, "y": p.problem.y_shape}

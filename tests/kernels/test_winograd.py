@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convforge.contract import Rejected
-from convforge.kernels._winograd import strided, transforms
+from convforge.kernels._winograd import interleaved, strided, transforms
 from convforge.kernels.cpu.conv_winograd3x3 import ALGORITHMS, WinogradConfig
 from convforge.plan import Plan, Policy, plan
 from convforge.problem import parse
@@ -59,6 +59,29 @@ def test_phases_give_the_strided_filter_exactly(sizes, data):
     assert filtered(strided(m, r, stride, points), x, w) == wanted
 
 
+@given(
+    sizes=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4)),
+    data=st.data(),
+)
+def test_phases_give_the_transposed_filter_exactly(sizes, data):
+    m, r, stride = sizes
+    first = data.draw(st.integers(0, stride - 1))
+    points = data.draw(st.lists(NUMBERS, min_size=8, max_size=8, unique=True))
+    made, start = interleaved(m, r, stride, first, points)
+    width = len(made.input[0])
+    x = data.draw(st.lists(NUMBERS, min_size=width, max_size=width))
+    w = data.draw(st.lists(NUMBERS, min_size=r, max_size=r))
+    wanted = [
+        sum(
+            x[j] * w[first + i - stride * (start + j)]
+            for j in range(width)
+            if 0 <= first + i - stride * (start + j) < r
+        )
+        for i in range(stride * m)
+    ]
+    assert filtered(made, x, w) == wanted
+
+
 def test_stride_two_saves_a_quarter_of_a_filter_of_three():
     """Per axis, 2 m + 1 products instead of 3 m."""
     assert [len(strided(m, 3, 2, range(m)).input) for m in (2, 4)] == [5, 9]
@@ -102,6 +125,10 @@ WALKS = (
     "fprop:f32:n1c20h12w31_k33r3s3_st2x2_p0:2x3:1+bias+relu6",
     "fprop:f64:n1c34h21w9_k20r3s3_st2x2_p1x1_g2+bias",
     "fprop:f32:nhwc:n1c16h23w31_k16r3s3_st2x2_p2x3_d2x3",
+    "dgrad:f32:nhwc:n2c16h19w22_k40r3s3_st2x2_p1x1",
+    "dgrad:f32:n2c33h19w22_k16r3s3_st2x2_p2x0",
+    "dgrad:f32:n1c34h24w9_k20r3s3_st2x2_p3x1_g2+accumulate",
+    "dgrad:f64:nhwc:n1c16h18w17_k16r3s3_st2x2_p0x0",
     # Layers that fall outside, more of them than a task has, and an even filter in depth.
     "fprop:f32:nhwc:n2c16d7h9w10_k40t3r3s3_p1x1x1",
     "fprop:f32:n1c20d5h6w5_k33t3r3s3_p2x1x0+bias+relu",
@@ -166,7 +193,8 @@ def test_every_walk_is_someones():
         ("fprop:f32:n1c16h9w9_k16r5s5", "filter 5x5: 3x3 in a plane only"),
         ("fprop:f32:n1c16d9h9w9_k16t3r3s3_st2x2x2", "along depth"),
         ("fprop:f32:n1c16d9h9w9_k16t3r3s3_d2x1x1", "along depth"),
-        ("dgrad:f32:n1c16h9w9_k16r3s3_st2x2_p1x1", "dgrad: fprop and wgrad only"),
+        ("dgrad:f32:n1c16h9w9_k16r3s3_st2x2_p1x0", "dgrad with padding 1x0: one remainder by 2"),
+        ("dgrad:f32:n1c16h9w9_k16r3s3_st2x2_d2x2", "dgrad with stride and dilation"),
         ("wgrad:f32:n1c16d9h9w9_k16t3r3s3", "wgrad of volumes: images only"),
         ("wgrad:f32:n1c16h3w3_k16r3s3", "1 windows to sum: below 4"),
     ],
@@ -188,6 +216,7 @@ CHOICES = {
     "fprop:f32:nhwc:n1c128h56w56_k128r3s3_st2x2_p1x1": "f4s2",
     "fprop:f32:nhwc:n1c256h28w28_k256r3s3_st2x2_p1x1": "f2s2",
     "fprop:f32:n1c256d11h13w13_k256t3r3s3": "f4",
+    "dgrad:f32:nhwc:n16c128h56w56_k128r3s3_st2x2_p1x1": "f4s2",
     "wgrad:f32:nhwc:n16c64h56w56_k64r3s3_p1x1": "f4",
     "wgrad:f32:nhwc:n16c256h28w28_k256r3s3_st2x2_p1x1": "f2s2",
 }
@@ -203,6 +232,7 @@ def test_not_chosen_for_few_pixels_nor_where_accuracy_is_strict():
     for text in (
         "fprop:f32:nhwc:n1c512h7w7_k512r3s3_p1x1",
         "fprop:f32:nhwc:n1c512h14w14_k512r3s3_st2x2_p1x1",
+        "dgrad:f32:nhwc:n16c512h14w14_k512r3s3_st2x2_p1x1",
         "wgrad:f32:nhwc:n1c512h7w7_k512r3s3_p1x1",
         "wgrad:f32:nhwc:n16c3h224w224_k64r3s3_p1x1",
     ):
