@@ -66,7 +66,7 @@ def test_whole_ranges_of_integers(types, geometry):
 
 def test_a_row_of_pixels_far_outside_the_image_is_zero():
     text = "fprop:i8-i8-i32:nhwc:n1c4h3w20_k8r1s1_p6x9"
-    if reason := refused(text):
+    if refused(text):  # a host without the instruction: test_targets compiles it there
         return
     run = plan(text, DOT)
     x, w = operands(run.problem).arrays
@@ -77,7 +77,7 @@ def test_a_row_of_pixels_far_outside_the_image_is_zero():
 
 def test_bfloat16_sums_are_those_of_float32():
     text = "fprop:bf16-bf16-f32:nhwc:n1c64h6w7_k32r3s3_p1x1"
-    if reason := refused(text):
+    if refused(text):  # a host without the instruction: test_targets compiles it there
         return
     run = plan(text, DOT)
     x, w = operands(run.problem).arrays
