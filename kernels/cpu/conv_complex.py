@@ -180,8 +180,7 @@ def _moves(
     )
 
 
+_WINOGRAD = next(a for a in conv_winograd3x3.ALGORITHMS if a.name.endswith(".f4"))
 ALGORITHMS = tuple(
-    ConvComplex(inner)
-    for room in (conv_direct, conv_im2col, conv_winograd3x3)
-    for inner in room.ALGORITHMS
+    ConvComplex(inner) for inner in (*conv_direct.ALGORITHMS, *conv_im2col.ALGORITHMS, _WINOGRAD)
 )

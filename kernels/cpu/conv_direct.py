@@ -34,8 +34,8 @@ from convforge.kernels.cpu._outer import outer_program, run_of
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.kernels.cpu._tile import (
     Tile,
-    choose_shape,
 )
+from convforge.kernels.cpu._tile_shape import choose_shape
 from convforge.kernels.cpu._weights import pack_step, stage_buffer, weight_format
 from convforge.problem import ConvProblem, Direction, Problem
 

@@ -44,7 +44,7 @@ from convforge.kernels.cpu._refuse import (
     refuse_post,
 )
 from convforge.kernels.cpu._rename import renamed
-from convforge.kernels.cpu._tile import choose_shape
+from convforge.kernels.cpu._tile_shape import choose_shape
 from convforge.kernels.cpu._units import UNIT_BYTES, units_of, units_step
 from convforge.kernels.cpu._weights import pack_step, panel_shape, stage_buffer
 from convforge.problem import ConvProblem, Direction, DType, Operand, Order, Problem

@@ -36,7 +36,8 @@ from convforge.kernels.cpu._fft_shape import (
 )
 from convforge.kernels.cpu._fft_work import Work
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
-from convforge.kernels.cpu._tile import Tile, choose_shape
+from convforge.kernels.cpu._tile import Tile
+from convforge.kernels.cpu._tile_shape import choose_shape
 from convforge.problem import ConvProblem, Direction, Problem
 
 MOST_LAUNCHES = 64
@@ -72,10 +73,13 @@ class ConvFft:
     traits = Traits(strict_nan=False)
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """Float32 or float64 convolutions with zeros around the image."""
+        """Float32 or float64 convolutions of more than one tap, with zeros around the image."""
         if not isinstance(problem, ConvProblem):
             return NOT_A_CONVOLUTION
         refusal = refuse_common(problem) or refuse_pad_modes(problem)
+        if refusal is None and problem.taps == 1:
+            # Its error would be that of pixels which a stride passes over or a border replaces.
+            refusal = Rejected("a filter of one place: nothing for a transform to save")
         if refusal is None and too_long(problem):
             refusal = Rejected(f"a filter that spans more than {LONGEST} places")
         return refusal

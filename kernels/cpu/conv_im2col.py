@@ -56,12 +56,12 @@ from convforge.kernels.cpu._store import (
 from convforge.kernels.cpu._tile import (
     Tile,
     accumulate_run,
-    choose_shape,
     tile_columns,
     tile_rows,
     tile_store,
     tile_zeros,
 )
+from convforge.kernels.cpu._tile_shape import choose_shape
 from convforge.kernels.cpu._vector import itemsize, lanes
 from convforge.kernels.cpu._weights import weight_format
 from convforge.problem import ConvProblem, Direction, Problem

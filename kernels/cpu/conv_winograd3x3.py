@@ -58,6 +58,8 @@ _LEAST_TILES = 12
 _WORTH_COMPILING = 0.97
 _FEWEST_WINDOWS = 4
 """For wgrad, which sums over them."""
+_FEWEST_CHANNELS = 4
+"""For wgrad, whose transforms take a vector of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class ConvWinograd3x3:
                 f"{windows.planes} windows to sum: below {_FEWEST_WINDOWS} its errors stand out"
             )
         inputs = windows.inputs
+        if wgrad and inputs < _FEWEST_CHANNELS:
+            return Rejected(f"wgrad of {inputs} channels: a vector of them is mostly empty")
         if not wgrad and inputs < self.fewest_inputs:
             return Rejected(
                 f"{inputs} channels to sum: below {self.fewest_inputs} its errors stand out"

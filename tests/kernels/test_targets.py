@@ -69,14 +69,14 @@ else:
 NEON = """
 from llvmlite import binding, ir
 from convforge.contract import Machine
-from convforge.kernels.cpu import _tile, _vector
+from convforge.kernels.cpu import _tile, _tile_shape, _vector
 from convforge.runtime import machine
 neon = Machine(device="cpu", isa="neon", vector_bytes=16, registers=32, threads=1,
                l1_bytes=1, l2_bytes=1, l3_bytes=1)
 _vector.cpu = lambda: neon
 binding.initialize_all_targets()
 binding.initialize_all_asmprinters()
-rows, columns = _tile.choose_shape(neon, 4, 8 * 1000, 12 * 1000)
+rows, columns = _tile_shape.choose_shape(neon, 4, 8 * 1000, 12 * 1000)
 tile = _tile.TileType("f32", rows, columns)
 module = ir.Module("neon")
 word = ir.IntType(64)

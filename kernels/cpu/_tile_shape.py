@@ -1,0 +1,32 @@
+"""Which register tile a problem gets: rows of pixels by vectors of channels."""
+
+from __future__ import annotations
+
+from convforge.contract import Machine
+
+SHAPES = {
+    # isa: (rows, columns): as many accumulators as leave registers for a row of B and a splat.
+    # The first is preferred: each other one that a program meets is compiled as well.
+    "avx512": ((14, 2), (13, 2), (10, 2), (8, 3), (24, 1)),
+    "avx2": ((6, 2), (4, 3), (12, 1)),
+    "neon": ((8, 3), (12, 2), (24, 1)),
+    "plain": ((6, 2), (4, 3), (12, 1)),
+}
+_WORTH_COMPILING = 0.95
+_ONE_COLUMN_RATE = 0.87
+"""A one-column tile loads a splat per FMA; the share of the peak that the choice assumes."""
+
+
+def choose_shape(machine: Machine, itemsize: int, gemm_m: int, gemm_n: int) -> tuple[int, int]:
+    """Rows and columns that waste the least of the tile on this many pixels and channels."""
+    lanes = machine.vector_bytes // itemsize
+
+    def cost(shape: tuple[int, int]) -> float:
+        rows, columns = shape
+        width = columns * lanes
+        work = -(-gemm_m // rows) * rows * -(-gemm_n // width) * width
+        return work / (_ONE_COLUMN_RATE if columns == 1 else 1.0)
+
+    preferred, *others = SHAPES[machine.isa]
+    best = min(others, key=cost)
+    return best if cost(best) < _WORTH_COMPILING * cost(preferred) else preferred
