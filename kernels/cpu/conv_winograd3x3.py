@@ -55,7 +55,8 @@ MOST_TILES, MOST_TILES_FAR = 32, 96
 """Tiles of a task, whose planes should stay in the L2; more where weights do not stay in the L3,
 or where those of a block are a volume's."""
 _LEAST_TILES = 12
-_WORTH_COMPILING = 0.97
+_WORTH_COMPILING, _WORTH_FLOPS = 0.97, 2e6
+"""Share of the usual tile's work, and work of a thread, that another tile must save."""
 _FEWEST_WINDOWS = 4
 """For wgrad, which sums over them."""
 _FEWEST_CHANNELS = 4
@@ -217,7 +218,10 @@ class ConvWinograd3x3:
 
         preferred, *others = SHAPES[machine.isa]
         usual, special = best([preferred]), best(others)
-        return special[1] if special[0] < _WORTH_COMPILING * usual[0] else usual[1]
+        flops = 2 * machine.vector_bytes // size * places(self.minimal) * windows.inputs
+        saved = (usual[0] - special[0]) * flops * windows.taps
+        worth = special[0] < _WORTH_COMPILING * usual[0] and saved > _WORTH_FLOPS
+        return special[1] if worth else usual[1]
 
 
 def _even_parts(whole: int, most: int) -> list[int]:
