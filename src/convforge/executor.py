@@ -86,7 +86,7 @@ class Executable:
         self._count = len(workers)
         self._constants = []  # keeps the arrays alive whose addresses the table holds
         self._table = np.zeros((self._count, STEP_WORDS), np.int64)
-        joined = [step.joins for step in program.steps[1:]] + [False]
+        joined = [*(step.joins for step in program.steps[1:]), False][: self._count]
         for row, step, count, joins in zip(
             self._table, program.steps, workers, joined, strict=True
         ):
