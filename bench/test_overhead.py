@@ -18,14 +18,14 @@ pytestmark = pytest.mark.benchmark(max_time=0.2, warmup=True)
 
 
 @kernel
-def nothing(config, constants, pointers, worker, workers):
+def nothing(config, constants, pointers, worker, work):
     pass
 
 
 @pytest.mark.parametrize("workers", sorted({1, threads.get_num_threads()}))
 def test_launch(benchmark, workers):
     address = address_of(KernelRef(nothing))
-    benchmark(launch, address, 0, 0, workers)
+    benchmark(launch, address, 0, (), workers)
 
 
 def test_find_a_plan_again(benchmark):

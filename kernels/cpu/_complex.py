@@ -14,6 +14,7 @@ from convforge.kernels.cpu._vector import Vector, itemsize, load_scalar, store_s
 from convforge.problem import ConvProblem, Direction, DType, Order
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
+from convforge.runtime.tasks import claimed
 
 REAL = {DType.C64: DType.F32, DType.C128: DType.F64}
 
@@ -55,12 +56,12 @@ def _step(name, function, problem: ConvProblem, real: str) -> Step:
 
 
 @kernel
-def expand_numbers(kind, constants, pointers, worker, workers):
+def expand_numbers(kind, constants, pointers, worker, work):
     """Each number to its block; a task is an output channel."""
     b, p = _blocks(constants), _from_to(pointers)
     size = itemsize(kind)
     row = b.taps * b.channels * 2 * size
-    for k in range(b.outputs * worker // workers, b.outputs * (worker + 1) // workers):
+    for k in claimed(work, worker):
         for tap in range(b.taps):
             source = p.numbers + k * b.taps * b.channels * 2 * size + tap * b.tap_bytes
             target = p.blocks + 2 * k * row + tap * b.channels * 2 * size
@@ -76,12 +77,12 @@ def expand_numbers(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def combine_blocks(kind, constants, pointers, worker, workers):
+def combine_blocks(kind, constants, pointers, worker, work):
     """Each block of sums to the number that they are the gradient of; a task is an output."""
     b, p = _blocks(constants), _from_to(pointers)
     size = itemsize(kind)
     row = b.taps * b.channels * 2 * size
-    for k in range(b.outputs * worker // workers, b.outputs * (worker + 1) // workers):
+    for k in claimed(work, worker):
         for tap in range(b.taps):
             target = p.numbers + k * b.taps * b.channels * 2 * size + tap * b.tap_bytes
             source = p.blocks + 2 * k * row + tap * b.channels * 2 * size

@@ -32,6 +32,7 @@ from convforge.kernels.cpu._vector import (
 from convforge.problem import DType
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
+from convforge.runtime.tasks import claimed
 
 PIECE = 4096
 """Elements of a task."""
@@ -209,32 +210,30 @@ def _step(name, kernel, source, target, stored: DType, wide: DType, count: int) 
 
 
 @kernel
-def widen_elements(kind, constants, pointers, worker, workers):
+def widen_elements(kind, constants, pointers, worker, work):
     """Stored elements to the kind's; a task is a piece."""
     c, p = _convert(constants), _from_to(pointers)
-    pieces = (c.count + PIECE - 1) // PIECE
-    first = pieces * worker // workers * PIECE
-    end = min(c.count, pieces * (worker + 1) // workers * PIECE)
-    whole = end - (end - first) % lanes(kind)
-    for i in range(first, whole, lanes(kind)):
-        source = p.source + i * stored_itemsize(kind)
-        store(p.target + i * itemsize(kind), load_all_stored(kind, source))
-    if whole < end:
-        value = load_stored(kind, p.source + whole * stored_itemsize(kind), end - whole)
-        store_first(p.target + whole * itemsize(kind), value, end - whole)
+    for piece in claimed(work, worker):
+        first, end = piece * PIECE, min(c.count, (piece + 1) * PIECE)
+        whole = end - (end - first) % lanes(kind)
+        for i in range(first, whole, lanes(kind)):
+            source = p.source + i * stored_itemsize(kind)
+            store(p.target + i * itemsize(kind), load_all_stored(kind, source))
+        if whole < end:
+            value = load_stored(kind, p.source + whole * stored_itemsize(kind), end - whole)
+            store_first(p.target + whole * itemsize(kind), value, end - whole)
 
 
 @kernel
-def narrow_elements(kind, constants, pointers, worker, workers):
+def narrow_elements(kind, constants, pointers, worker, work):
     """The kind's elements to stored ones; a task is a piece."""
     c, p = _convert(constants), _from_to(pointers)
-    pieces = (c.count + PIECE - 1) // PIECE
-    first = pieces * worker // workers * PIECE
-    end = min(c.count, pieces * (worker + 1) // workers * PIECE)
-    whole = end - (end - first) % lanes(kind)
-    for i in range(first, whole, lanes(kind)):
-        value = load(kind, p.source + i * itemsize(kind))
-        store_all_stored(kind, p.target + i * stored_itemsize(kind), value)
-    if whole < end:
-        value = load_first(kind, p.source + whole * itemsize(kind), end - whole)
-        store_stored(kind, p.target + whole * stored_itemsize(kind), value, end - whole)
+    for piece in claimed(work, worker):
+        first, end = piece * PIECE, min(c.count, (piece + 1) * PIECE)
+        whole = end - (end - first) % lanes(kind)
+        for i in range(first, whole, lanes(kind)):
+            value = load(kind, p.source + i * itemsize(kind))
+            store_all_stored(kind, p.target + i * stored_itemsize(kind), value)
+        if whole < end:
+            value = load_first(kind, p.source + whole * itemsize(kind), end - whole)
+            store_stored(kind, p.target + whole * stored_itemsize(kind), value, end - whole)

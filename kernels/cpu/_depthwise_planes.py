@@ -46,13 +46,14 @@ from convforge.kernels.cpu._vector import (
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.jit import kernel
 from convforge.runtime.rawmem import clear_bytes, store_word
+from convforge.runtime.tasks import claimed
 
 _SWEEP = 64
 """Rows of a task where a filter is swept over them: most maps are one."""
 
 
 @kernel
-def depthwise_planes(strip, constants, pointers, worker, workers):
+def depthwise_planes(strip, constants, pointers, worker, work):
     """Sum taps plane by plane; a task is a few rows of one plane of the output.
 
     An output plane reads ``fan_in`` planes of the source, ``fan_out`` of them share one.
@@ -75,8 +76,8 @@ def depthwise_planes(strip, constants, pointers, worker, workers):
     lines = weights + g.fan_in * g.taps * vector
     clear_bytes(lines, c.rows * c.row_bytes)
     plane_tiles = g.to_d * h_phases * g.tiles
-    tasks, ready = g.images * g.channels * plane_tiles, -1
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    ready = -1
+    for task in claimed(work, worker):
         plane = task // plane_tiles
         tile, rest = task % g.tiles, task % plane_tiles // g.tiles
         d, h_phase = rest // h_phases, rest % h_phases

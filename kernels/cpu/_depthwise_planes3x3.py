@@ -23,6 +23,7 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.runtime.jit import inlined, kernel
 from convforge.runtime.rawmem import clear_bytes, store_word
+from convforge.runtime.tasks import claimed
 
 
 @inlined
@@ -46,7 +47,7 @@ def _places(strip, g, c, w_axis, source, lines, h_low, q):
 
 
 @kernel
-def depthwise_planes3x3(strip, constants, pointers, worker, workers):
+def depthwise_planes3x3(strip, constants, pointers, worker, work):
     """Sweep plane by plane; a task is a few rows of one plane of the output.
 
     ``fan_out`` planes of the output share one of the source.
@@ -68,8 +69,8 @@ def depthwise_planes3x3(strip, constants, pointers, worker, workers):
     lines = weights + g.taps * vector
     clear_bytes(lines, c.rows * c.row_bytes)
     plane_tiles = g.to_d * h_phases * g.tiles
-    tasks, ready = g.images * g.channels * plane_tiles, -1
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    ready = -1
+    for task in claimed(work, worker):
         plane = task // plane_tiles
         tile, rest = task % g.tiles, task % plane_tiles // g.tiles
         d, h_phase = rest // h_phases, rest % h_phases

@@ -19,6 +19,7 @@ from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
+from convforge.runtime.tasks import claimed
 
 _PACKED_BYTES = 8 << 10
 """Packed weights of a group of channels for each image, up to ``_MOST_IMAGES``.
@@ -44,7 +45,7 @@ _pointers = _POINTERS.view
 
 
 @kernel
-def depthwise_rows(strip, constants, pointers, worker, workers):
+def depthwise_rows(strip, constants, pointers, worker, work):
     """Sum taps channel by channel; a task is a group of channels of a band of rows.
 
     Scratch: the sums on their way out, their pixels, the packed weights of the group.
@@ -62,11 +63,10 @@ def depthwise_rows(strip, constants, pointers, worker, workers):
     slab = p.scratch + worker * g.scratch_bytes
     table = slab + (pixels + 1) * vector
     packed = table + 8 * pixels
-    groups = (g.channels + g.group - 1) // g.group
     bands = (g.to_h + g.band - 1) // g.band
     planes = g.images * g.to_d * bands
-    tasks, ready = groups * planes, -1
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    ready = -1
+    for task in claimed(work, worker):
         group, rest = task // planes, task % planes
         band, plane = rest % bands, rest // bands
         d, image = plane % g.to_d, plane // g.to_d

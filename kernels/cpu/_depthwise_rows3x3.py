@@ -25,6 +25,7 @@ from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
+from convforge.runtime.tasks import claimed
 
 _TAPS = 9
 _SEGMENT = 16
@@ -61,7 +62,7 @@ def _bits_between(low, high):
 
 
 @kernel
-def depthwise_rows3x3(sweep, constants, pointers, worker, workers):
+def depthwise_rows3x3(sweep, constants, pointers, worker, work):
     """Sum taps channel by channel; a task is a group of channels of a few rows.
 
     Scratch: the sums on their way out, their pixels, the packed weights of the group.
@@ -81,11 +82,10 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, workers):
     slab = p.scratch + worker * g.scratch_bytes
     table = slab + (rows * _SEGMENT + 1) * vector
     packed = table + 8 * _SEGMENT
-    groups = (g.channels + g.group - 1) // g.group
     bands = (g.to_h + rows - 1) // rows
     planes = g.images * g.to_d * bands
-    tasks, ready = groups * planes, -1
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    ready = -1
+    for task in claimed(work, worker):
         group, rest = task // planes, task % planes
         band, plane = rest % bands, rest // bands
         begin = group * g.group

@@ -34,6 +34,7 @@ from convforge.problem import ConvProblem, Order
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
 from convforge.runtime.rawmem import clear_bytes
+from convforge.runtime.tasks import claimed
 
 _WGRAD = Layout(
     "DepthwiseWgrad",
@@ -55,7 +56,7 @@ _PIECES = 16
 
 
 @kernel
-def wgrad_rows(strip, constants, pointers, worker, workers):
+def wgrad_rows(strip, constants, pointers, worker, work):
     """Channels last; a task is a part of all rows of dy and a group of channels.
 
     Scratch: a vector of sums for each tap.
@@ -68,8 +69,7 @@ def wgrad_rows(strip, constants, pointers, worker, workers):
     pixel, pixels = g.channels * size, strip_pixels(strip)
     sums = p.scratch + worker * g.scratch_bytes
     rows = g.images * g.to_d * g.to_h
-    tasks = (g.channels + g.group - 1) // g.group * g.parts
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         group, part = task // g.parts * g.group, task % g.parts
         for c in range(group, min(group + g.group, g.channels), width):
             at = min(c, g.channels - width)
@@ -111,7 +111,7 @@ def wgrad_rows(strip, constants, pointers, worker, workers):
 
 
 @kernel
-def wgrad_planes(strip, constants, pointers, worker, workers):
+def wgrad_planes(strip, constants, pointers, worker, work):
     """Channels first; a task is a part of the rows of one plane of dy in all images.
 
     Scratch: a vector of sums for each tap, the lines.
@@ -127,8 +127,7 @@ def wgrad_planes(strip, constants, pointers, worker, workers):
     lines = sums + g.taps * vector
     clear_bytes(lines, c.rows * c.row_bytes)
     units = g.images * g.to_d * g.tiles
-    tasks = g.channels * g.parts
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         k, part = task // g.parts, task % g.parts
         clear_bytes(sums, g.taps * vector)
         for unit in range(units * part // g.parts, units * (part + 1) // g.parts):
@@ -185,12 +184,11 @@ def wgrad_planes(strip, constants, pointers, worker, workers):
 
 
 @kernel
-def add_parts(kind, constants, pointers, worker, workers):
+def add_parts(kind, constants, pointers, worker, work):
     """Sums of the parts in their order, to dw; a task is a block of elements."""
     g, p = _parts(constants), _from_to(pointers)
     size, width = itemsize(kind), lanes(kind)
-    tasks = (g.length + _ADD_BLOCK - 1) // _ADD_BLOCK
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         begin = task * _ADD_BLOCK
         for i in range(begin, min(begin + _ADD_BLOCK, g.length), width):
             left = g.length - i

@@ -46,6 +46,7 @@ from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
 from convforge.runtime.rawmem import copy_bytes, fill_bytes, load_word, store_word
+from convforge.runtime.tasks import claimed
 
 _SET_BYTES = 4096
 """Rows this far apart share one set of the L1: more of them than ways evict each other."""
@@ -65,7 +66,7 @@ _operands = _OPERANDS.view
 
 
 @kernel
-def gather_multiply(tile, constants, pointers, worker, workers):
+def gather_multiply(tile, constants, pointers, worker, work):
     """Sum source pixels times panels over the taps of a grid.
 
     Where a zero of the source is not zero in memory, rows behind the panels make up for it.
@@ -89,8 +90,7 @@ def gather_multiply(tile, constants, pointers, worker, workers):
 
     tiles = (g.pixels + rows - 1) // rows
     batches = (c.blocks + c.batch - 1) // c.batch
-    tasks = c.groups * batches * tiles
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         group_batch = task // tiles
         pixel = (task - group_batch * tiles) * rows
         group = group_batch // batches

@@ -29,6 +29,7 @@ from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
 from convforge.runtime.machine import target_features
 from convforge.runtime.rawmem import fill_bytes, store_word
+from convforge.runtime.tasks import claimed
 
 SIGN = 0x80
 """The sign bit of a byte."""
@@ -172,14 +173,14 @@ def starts_step(tile: Dot, shape: tuple[int, int, int, int]) -> Step:
 
 
 @kernel
-def negative_sums(tile, constants, pointers, worker, workers):
+def negative_sums(tile, constants, pointers, worker, work):
     """Minus 128 times each column's sum of weights; a task is a panel."""
     s, p = _starts(constants), _panels(pointers)
     panel_row = tile_columns(tile) * vector_bytes(tile)
     table = p.scratch + 64 * worker
     store_word(table, table + 8)
     fill_bytes(table + 8, SIGN, 8)
-    for block in range(s.blocks * worker // workers, s.blocks * (worker + 1) // workers):
+    for block in claimed(work, worker):
         panel = p.panels + block * s.rows * panel_row
         start = p.panels + (s.blocks * s.rows + block) * panel_row
         sums = accumulate_run(tile, tile_zeros(tile), table, 0, panel, s.rows, 0, panel_row)

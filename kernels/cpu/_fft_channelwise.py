@@ -32,6 +32,7 @@ from convforge.kernels.cpu._vector import (
 from convforge.problem import ConvProblem, Direction, Order, PostOp
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
+from convforge.runtime.tasks import claimed
 
 CHANNELWISE = Layout(
     "Channelwise",
@@ -154,7 +155,7 @@ def channelwise_program(work: Work, across: bool) -> Program:
 
 
 @kernel
-def filter_channels(kind, constants, pointers, worker, workers):
+def filter_channels(kind, constants, pointers, worker, work):
     """Lanes are channels; a task is a tile of a block of them."""
     c, p = _channelwise(constants), _operands(pointers)
     k, s = kept_view(constants + _KEPT), store_view(constants + _STORE)
@@ -166,10 +167,8 @@ def filter_channels(kind, constants, pointers, worker, workers):
     lines = p.scratch + worker * c.scratch_bytes
     table = lines + c.line_bytes
     tile = table + c.table_bytes
-    blocks = (c.channels + lanes(kind) - 1) // lanes(kind)
     each = c.images * c.tiles
-    tasks = blocks * each
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         block, image, number = task // each, task % each // c.tiles, task % c.tiles
         channel = block * lanes(kind)
         width = min(lanes(kind), c.channels - channel)
@@ -190,7 +189,7 @@ def filter_channels(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def filter_tiles(kind, constants, pointers, worker, workers):
+def filter_tiles(kind, constants, pointers, worker, work):
     """Lanes are tiles along the last axis; a task is as many of them as there are lanes."""
     c, p = _channelwise(constants), _operands(pointers)
     k, s = kept_view(constants + _KEPT), store_view(constants + _STORE)
@@ -204,8 +203,7 @@ def filter_tiles(kind, constants, pointers, worker, workers):
     tile = table + c.table_bytes
     runs = (w.tiles + lanes(kind) - 1) // lanes(kind)
     each = d.tiles * h.tiles * runs
-    tasks = c.channels * c.images * each
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         channel, image = task // each // c.images, task // each % c.images
         tile_d, tile_h = task % each // (h.tiles * runs), task % each // runs % h.tiles
         first = task % runs * lanes(kind)

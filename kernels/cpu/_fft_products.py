@@ -19,6 +19,7 @@ from convforge.kernels.cpu._vector import itemsize, vector_bytes
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
 from convforge.runtime.rawmem import store_word
+from convforge.runtime.tasks import claimed
 
 PRODUCTS = Layout(
     "SpectralProducts",
@@ -42,13 +43,12 @@ _sum_pointers = _SUM_POINTERS.view
 
 
 @kernel
-def multiply_spectra(tile, constants, pointers, worker, workers):
+def multiply_spectra(tile, constants, pointers, worker, work):
     """Rows times weights, summed over channels; a task is one frequency."""
     c, p = _products(constants), _pointers(pointers)
     rows, wide = tile_rows(tile), tile_columns(tile) * vector_bytes(tile)
     table = p.scratch + worker * c.scratch_bytes
-    first, last = c.frequencies * worker // workers, c.frequencies * (worker + 1) // workers
-    for f in range(first, last):
+    for f in claimed(work, worker):
         matrix, result = p.spectra + f * c.matrix, p.results + f * c.result
         for start in range(0, 2 * c.rows, rows):
             for i in range(rows):
@@ -66,7 +66,7 @@ def multiply_spectra(tile, constants, pointers, worker, workers):
 
 
 @kernel
-def correlate_spectra(tile, constants, pointers, worker, workers):
+def correlate_spectra(tile, constants, pointers, worker, work):
     """Conjugated products summed over rows: what wgrad needs; a task is one frequency.
 
     The conjugate of ``conj(left) right`` is written, whose real and imaginary parts are sums of
@@ -74,8 +74,7 @@ def correlate_spectra(tile, constants, pointers, worker, workers):
     """
     c, p = _sums(constants), _sum_pointers(pointers)
     rows, wide = tile_rows(tile), tile_columns(tile) * vector_bytes(tile)
-    first, last = c.frequencies * worker // workers, c.frequencies * (worker + 1) // workers
-    for f in range(first, last):
+    for f in claimed(work, worker):
         left, right = p.left + f * c.left + c.left_part, p.right + f * c.right
         for start in range(0, c.outputs, rows):
             for block in range(c.blocks):

@@ -32,6 +32,7 @@ from convforge.kernels.cpu._vector import (
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
 from convforge.runtime.rawmem import store_word
+from convforge.runtime.tasks import claimed
 
 SPECTRA = Layout(
     "Spectra",
@@ -63,7 +64,7 @@ def _spectrum(kind, c, group, row, block):
 
 
 @kernel
-def transform_operand(kind, constants, pointers, worker, workers):
+def transform_operand(kind, constants, pointers, worker, work):
     """Spectra of an operand; a task is one tile of a block of lanes.
 
     Of each element minus the imaginary part and the real part are written, and where
@@ -78,8 +79,7 @@ def transform_operand(kind, constants, pointers, worker, workers):
     lines = p.scratch + worker * c.scratch_bytes
     tile = lines + c.line_bytes
     blocks = (c.channels + lanes(kind) - 1) // lanes(kind)
-    tasks = c.groups * c.rows * blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         group, rest = task // (c.rows * blocks), task % (c.rows * blocks)
         row, block = rest // blocks, rest % blocks
         image, number = (c.first_row + row) // c.tiles, (c.first_row + row) % c.tiles
@@ -143,7 +143,7 @@ def _collect(kind, c, t, source, tile):
 
 
 @kernel
-def finish_tiles(kind, constants, pointers, worker, workers):
+def finish_tiles(kind, constants, pointers, worker, work):
     """Spectra to outputs, through the post ops; a task is one tile of a block of lanes."""
     c, p = _spectra(constants), _backward(pointers)
     k = kept_view(constants + _SPECTRA_BYTES)
@@ -154,8 +154,7 @@ def finish_tiles(kind, constants, pointers, worker, workers):
     table = lines + c.line_bytes
     tile = table + c.table_bytes
     blocks = (c.channels + lanes(kind) - 1) // lanes(kind)
-    tasks = c.groups * c.rows * blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         group, rest = task // (c.rows * blocks), task % (c.rows * blocks)
         row, block = rest // blocks, rest % blocks
         image, number = (c.first_row + row) // c.tiles, (c.first_row + row) % c.tiles

@@ -26,6 +26,7 @@ from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
 from convforge.runtime.rawmem import clear_bytes, load_word, store_word
+from convforge.runtime.tasks import claimed
 
 _BAND = 8
 """Rows of a task."""
@@ -72,7 +73,7 @@ def _list_taps(strip, g, axes, d, h, taps):
 
 
 @kernel
-def grouped_rows(strip, constants, pointers, worker, workers):
+def grouped_rows(strip, constants, pointers, worker, work):
     """Sum taps, a vector of channels after the other; a task is some channels of a band of rows.
 
     Scratch: zeros, the sums on their way out, the pixels they go to, the taps of a row.
@@ -94,11 +95,9 @@ def grouped_rows(strip, constants, pointers, worker, workers):
     table = slab + 2 * pixels * vector
     taps = table + 8 * pixels
     clear_bytes(nothing, vector)
-    groups = (g.channels + g.group - 1) // g.group
     bands = (g.to_h + g.band - 1) // g.band
     planes = g.images * g.to_d * bands
-    tasks = groups * planes
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         group, rest = task // planes, task % planes
         band, plane = rest % bands, rest // bands
         d, image = plane % g.to_d, plane // g.to_d

@@ -8,6 +8,7 @@ from convforge.kernels.cpu._vector import itemsize, lanes, load_scalar, store_sc
 from convforge.problem import ConvProblem, Direction, Order
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
+from convforge.runtime.tasks import claimed
 
 _PACK = Layout("GroupedPack", "channels taps group_bytes input_bytes output_bytes tap_bytes flip")
 _pack = _PACK.view
@@ -16,15 +17,14 @@ _pointers = _POINTERS.view
 
 
 @kernel
-def pack_rotated(strip, constants, pointers, worker, workers):
+def pack_rotated(strip, constants, pointers, worker, work):
     """Tap by tap a vector for each rotation; a task is a vector of channels.
 
     The last vector overlaps the one before where channels do not fill it.
     """
     g, p = _pack(constants), _pointers(pointers)
     size, width, members = itemsize(strip), lanes(strip), group_members(strip)
-    tasks = (g.channels + width - 1) // width
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         first = min(task * width, g.channels - width)
         target = p.packed + task * g.taps * members * width * size
         for place in range(g.taps):

@@ -34,6 +34,7 @@ from convforge.kernels.cpu._weights import panel_shape, unpack_step
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
+from convforge.runtime.tasks import EVERY, claimed_runs
 
 SLICE_TILES = 4
 """Row tiles of a task: the copy of dy is shared by so many."""
@@ -50,7 +51,7 @@ _operands = _OPERANDS.view
 
 
 @kernel
-def lowered_outer_products(tile, constants, pointers, worker, workers):
+def lowered_outer_products(tile, constants, pointers, worker, work):
     """Panels of dw; a task is one slice of lowered columns of a group."""
     c, p = _lowered(constants), _operands(pointers)
     how = lowering_view(constants + _LOWERED_BYTES)
@@ -64,38 +65,40 @@ def lowered_outer_products(tile, constants, pointers, worker, workers):
     matrix_row = slice_width * size
     dy_block = matrix + c.chunk * matrix_row
     slab = dy_block + c.chunk * panel_row
-    tasks = c.groups * c.slices
-    for chunk in range(0, g.pixels, c.chunk):
-        count = min(c.chunk, g.pixels - chunk)
-        for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-            group = task // c.slices
-            first = (task - group * c.slices) * slice_width
-            last = min(first + slice_width, c.columns)
-            for i in range(count):
-                row = matrix + i * matrix_row + (last - first) * size
-                clear_elements(tile, row, slice_width - (last - first))
-            source = p.source + group * c.group_inputs_bytes
-            lower(tile, g, how, taps, source, chunk, count, first, last, matrix, matrix_row)
-            for block in range(c.blocks):
-                channel = group * c.group_outputs + block * width
-                outputs = min(width, c.group_outputs - block * width)
+    for begin, beyond in claimed_runs(work, worker, EVERY):
+        for chunk in range(0, g.pixels, c.chunk):
+            count = min(c.chunk, g.pixels - chunk)
+            for task in range(begin, beyond):
+                group = task // c.slices
+                first = (task - group * c.slices) * slice_width
+                last = min(first + slice_width, c.columns)
                 for i in range(count):
-                    pixel = p.dy + ((chunk + i) * c.dy_channels + channel) * size
-                    copy_elements(tile, pixel, dy_block + i * panel_row, outputs)
-                    clear_elements(tile, dy_block + i * panel_row + outputs * size, width - outputs)
-                panels = p.panels + (group * c.blocks + block) * c.columns * panel_row
-                for column in range(first, last, rows):
-                    _add_tile(
-                        tile,
-                        matrix + (column - first) * size,
-                        matrix_row,
-                        dy_block,
-                        count,
-                        chunk > 0,
-                        panels + column * panel_row,
-                        min(rows, last - column),
-                        slab,
-                    )
+                    row = matrix + i * matrix_row + (last - first) * size
+                    clear_elements(tile, row, slice_width - (last - first))
+                source = p.source + group * c.group_inputs_bytes
+                lower(tile, g, how, taps, source, chunk, count, first, last, matrix, matrix_row)
+                for block in range(c.blocks):
+                    channel = group * c.group_outputs + block * width
+                    outputs = min(width, c.group_outputs - block * width)
+                    for i in range(count):
+                        pixel = p.dy + ((chunk + i) * c.dy_channels + channel) * size
+                        copy_elements(tile, pixel, dy_block + i * panel_row, outputs)
+                        clear_elements(
+                            tile, dy_block + i * panel_row + outputs * size, width - outputs
+                        )
+                    panels = p.panels + (group * c.blocks + block) * c.columns * panel_row
+                    for column in range(first, last, rows):
+                        _add_tile(
+                            tile,
+                            matrix + (column - first) * size,
+                            matrix_row,
+                            dy_block,
+                            count,
+                            chunk > 0,
+                            panels + column * panel_row,
+                            min(rows, last - column),
+                            slab,
+                        )
 
 
 @device

@@ -27,6 +27,7 @@ from convforge.kernels.cpu._weights import panel_shape, unpack_step
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout, pack_table
 from convforge.runtime.jit import device, kernel
+from convforge.runtime.tasks import EVERY, claimed_runs
 
 OUTER = Layout(
     "Outer",
@@ -44,48 +45,49 @@ _operands = _OPERANDS.view
 
 
 @kernel
-def outer_products(tile, constants, pointers, worker, workers):
+def outer_products(tile, constants, pointers, worker, work):
     """Panels of dw; a task is one tile of rows (channels of a tap) by outputs."""
     g, p = _outer(constants), _operands(pointers)
     rows, size = tile_rows(tile), itemsize(tile)
     width = tile_columns(tile) * lanes(tile)
     panel_row = width * size
     slab = p.scratch + worker * g.scratch_bytes
-    tasks = g.groups * g.blocks * g.taps * g.row_blocks
-    first, last = tasks * worker // workers, tasks * (worker + 1) // workers
-    for chunk in range(0, g.dy_rows, g.chunk_rows):
-        stop = min(chunk + g.chunk_rows, g.dy_rows)
-        for task in range(first, last):
-            row_block = task % g.row_blocks
-            rest = task // g.row_blocks
-            tap = _tap(constants + _OUTER_BYTES + rest % g.taps * _TAP_BYTES)
-            group_block = rest // g.taps
-            group = group_block // g.blocks
-            block = group_block - group * g.blocks
-            # The last tile of a run and the last block of outputs overlap the ones before.
-            a_first = min(row_block * rows, g.run - rows)
-            b_first = min(block * width, g.group_outputs - width)
-            panel = p.panels + (rest * g.run + a_first) * panel_row
-            sums = tile_zeros(tile)
-            if chunk > 0:
-                sums = tile_load(tile, panel, panel_row)
-            sums = _add_rows(
-                tile,
-                g,
-                tap,
-                sums,
-                p.source + (group * g.group_inputs + a_first) * size,
-                p.dy + (group * g.group_outputs + b_first) * size,
-                chunk,
-                stop,
-            )
-            repeated = row_block * rows - a_first
-            if repeated == 0:
-                tile_store(tile, sums, panel, panel_row)
-            else:
-                tile_store(tile, sums, slab, panel_row)
-                for at in range(repeated * panel_row, rows * panel_row, vector_bytes(tile)):
-                    store(panel + at, load(tile, slab + at))
+    # A chunk of dy stays in the cache while it meets all tasks of a run.
+    most = 1 if g.dy_rows <= g.chunk_rows else EVERY
+    for first, beyond in claimed_runs(work, worker, most):
+        for chunk in range(0, g.dy_rows, g.chunk_rows):
+            stop = min(chunk + g.chunk_rows, g.dy_rows)
+            for task in range(first, beyond):
+                row_block = task % g.row_blocks
+                rest = task // g.row_blocks
+                tap = _tap(constants + _OUTER_BYTES + rest % g.taps * _TAP_BYTES)
+                group_block = rest // g.taps
+                group = group_block // g.blocks
+                block = group_block - group * g.blocks
+                # The last tile of a run and the last block of outputs overlap the ones before.
+                a_first = min(row_block * rows, g.run - rows)
+                b_first = min(block * width, g.group_outputs - width)
+                panel = p.panels + (rest * g.run + a_first) * panel_row
+                sums = tile_zeros(tile)
+                if chunk > 0:
+                    sums = tile_load(tile, panel, panel_row)
+                sums = _add_rows(
+                    tile,
+                    g,
+                    tap,
+                    sums,
+                    p.source + (group * g.group_inputs + a_first) * size,
+                    p.dy + (group * g.group_outputs + b_first) * size,
+                    chunk,
+                    stop,
+                )
+                repeated = row_block * rows - a_first
+                if repeated == 0:
+                    tile_store(tile, sums, panel, panel_row)
+                else:
+                    tile_store(tile, sums, slab, panel_row)
+                    for at in range(repeated * panel_row, rows * panel_row, vector_bytes(tile)):
+                        store(panel + at, load(tile, slab + at))
 
 
 @device

@@ -23,6 +23,7 @@ from convforge.problem import Axis, DType, Order
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import embedded, kernel
 from convforge.runtime.rawmem import copy_bytes, fill_bytes
+from convforge.runtime.tasks import claimed
 
 STRIP = 64
 """Rows and columns of a task: several adjacent cache lines of every row it reads."""
@@ -98,12 +99,11 @@ def pad_step(
 
 
 @kernel
-def transpose_matrices(kind, constants, pointers, worker, workers):
+def transpose_matrices(kind, constants, pointers, worker, work):
     """``target[b, j, i] = source[b, i, j]``; a task is a square of one matrix."""
     m, p = _matrices(constants), _from_to(pointers)
     across, down = (m.columns + STRIP - 1) // STRIP, (m.rows + STRIP - 1) // STRIP
-    tasks = m.count * across * down
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         b, rest = task // (across * down), task % (across * down)
         left, top = rest // down * STRIP, rest % down * STRIP
         matrix = b * m.rows * m.columns * itemsize(kind)
@@ -145,14 +145,13 @@ def _transpose_block(kind, m, source, target, i, j):
 
 
 @kernel
-def pad_images(kind, constants, pointers, worker, workers):
+def pad_images(kind, constants, pointers, worker, work):
     """Copy rows into the middle of larger ones; a task is one row of the target."""
     m, p = _pad(constants), _from_to(pointers)
     size = itemsize(kind)
     row = m.out_w * m.channels
     before, length = m.low_w * m.channels, m.in_w * m.channels
-    tasks = m.images * m.out_d * m.out_h
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         n, rest = task // (m.out_d * m.out_h), task % (m.out_d * m.out_h)
         d, h = rest // m.out_h - m.low_d, rest % m.out_h - m.low_h
         target = p.target + task * row * size

@@ -41,6 +41,7 @@ from convforge.kernels.cpu._windows import (
 )
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
+from convforge.runtime.tasks import claimed, claimed_runs
 
 _POINTERS = Layout("MaxPointers", "x y indices scratch")
 _pointers = _POINTERS.view
@@ -89,15 +90,14 @@ def _argmax_box(kind, address, box, count, first):
 
 
 @kernel
-def max_channels_last(kind, constants, pointers, worker, workers):
+def max_channels_last(kind, constants, pointers, worker, work):
     """Forward; a task is a block of channels of a row of y."""
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     w_axis = axis_view(axes + 2 * AXIS_BYTES)
     size, width = itemsize(kind), lanes(kind)
     count = min(width, g.run)
     blocks = (g.run + g.block - 1) // g.block
-    tasks = g.images * g.to_d * g.to_h * blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         row = task // blocks
         begin = (task - row * blocks) * g.block
         end = min(begin + g.block, g.run)
@@ -178,20 +178,18 @@ def argmax_rows(kind, g, x, rows, line, places):
 
 
 @kernel
-def max_channels_first(kind, constants, pointers, worker, workers):
+def max_channels_first(kind, constants, pointers, worker, work):
     """Forward without indices; a task is a row of one plane of y. Scratch: lines."""
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     w_axis = axis_view(axes + 2 * AXIS_BYTES)
     size, width = itemsize(kind), lanes(kind)
     line = p.scratch + worker * g.scratch_bytes
     fill(kind, line, scalar(kind, -np.inf), g.line * g.chunk)
-    tasks = g.images * g.to_d * g.to_h
-    last = tasks * (worker + 1) // workers
     to_w, pitch, pad = g.to_w, g.line * size, w_axis.pad * size
     stride, dilation, taps = w_axis.stride, w_axis.dilation, w_axis.taps
-    rows = rows_met(g, axes, tasks * worker // workers)
-    for first in range(tasks * worker // workers, last, g.chunk):
-        count = min(g.chunk, last - first)
+    for first, beyond in claimed_runs(work, worker, g.chunk):
+        count = beyond - first
+        rows = rows_met(g, axes, first)
         for i in range(count):
             target = p.y + (first + i) * to_w * size
             ask_behind(kind, g, p.x, rows, 0, target, to_w * size)
@@ -206,7 +204,7 @@ def max_channels_first(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def argmax_channels_first(kind, constants, pointers, worker, workers):
+def argmax_channels_first(kind, constants, pointers, worker, work):
     """Forward with indices; a task is a row of one plane of y.
 
     Scratch: the line, then the positions of its elements.
@@ -218,8 +216,7 @@ def argmax_channels_first(kind, constants, pointers, worker, workers):
     places = line + g.line * size
     fill(kind, line, scalar(kind, -np.inf), g.line)
     fill(index, places, _NOWHERE, g.line)
-    tasks = g.images * g.to_d * g.to_h
-    for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for row in claimed(work, worker):
         rows = rows_met(g, axes, row)
         argmax_rows(kind, g, p.x, rows, line + w_axis.pad * size, places + w_axis.pad * 8)
         for w in range(0, g.to_w, width):

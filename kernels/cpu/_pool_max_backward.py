@@ -31,6 +31,7 @@ from convforge.kernels.cpu._windows import (
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
 from convforge.runtime.rawmem import load_word
+from convforge.runtime.tasks import claimed
 
 COLUMNS = 3
 """Of a window, for :func:`gather_channels_last`."""
@@ -48,15 +49,14 @@ def _name(kind, pixel):
 
 
 @kernel
-def gather_channels_last(kind, constants, pointers, worker, workers):
+def gather_channels_last(kind, constants, pointers, worker, work):
     """Windows of at most three columns; a task is a block of channels of a row of dx."""
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     w_axis = axis_view(axes + 2 * AXIS_BYTES)
     size, width, index = itemsize(kind), lanes(kind), index_kind(kind)
     run, stride, to_w, from_w = g.run, w_axis.stride, g.to_w, g.from_w
     count, blocks = min(width, run), (run + g.block - 1) // g.block
-    tasks = g.images * g.to_d * g.to_h * blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         row = task // blocks
         begin = (task - row * blocks) * g.block
         rows = rows_met(g, axes, row)
@@ -99,7 +99,7 @@ def gather_channels_last(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def scatter(kind, constants, pointers, worker, workers):
+def scatter(kind, constants, pointers, worker, work):
     """Any windows; a task is a strip of an image or plane, and a block of its channels.
 
     The windows that reach a strip are adjacent in memory, and each is asked whether it points
@@ -110,7 +110,7 @@ def scatter(kind, constants, pointers, worker, workers):
     size = itemsize(kind)
     blocks = (g.channels + g.block - 1) // g.block
     tasks = g.images * g.strips * blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         image, begin, block = task, 0, 0
         if tasks > g.images:
             strip, block = task // blocks, task % blocks * g.block

@@ -43,6 +43,7 @@ from convforge.kernels.cpu._windows import (
 )
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
+from convforge.runtime.tasks import claimed, claimed_runs
 
 _POINTERS = Layout("MeanPointers", "source target scratch")
 _pointers = _POINTERS.view
@@ -83,15 +84,14 @@ def column_divisor(g, axes, w):
 
 
 @kernel
-def mean_channels_last(kind, constants, pointers, worker, workers):
+def mean_channels_last(kind, constants, pointers, worker, work):
     """Divided sums, both ways; a task is a block of channels of a row of the target."""
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     w_axis = axis_view(axes + 2 * AXIS_BYTES)
     size, width = itemsize(kind), lanes(kind)
     count = min(width, g.run)
     blocks = (g.run + g.block - 1) // g.block
-    tasks = g.images * g.to_d * g.to_h * blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         row = task // blocks
         begin = (task - row * blocks) * g.block
         end = min(begin + g.block, g.run)
@@ -163,7 +163,7 @@ def _column_divisors(kind, g, axes, table, columns, repeat):
 
 
 @kernel
-def mean_channels_first(kind, constants, pointers, worker, workers):
+def mean_channels_first(kind, constants, pointers, worker, work):
     """Divided sums forward; a task is a row of one plane of y.
 
     Scratch: the lines, then the divisors of the columns.
@@ -175,13 +175,11 @@ def mean_channels_first(kind, constants, pointers, worker, workers):
     table = line + g.line * g.chunk * size
     fill(kind, line, scalar(kind, 0), g.line * g.chunk)
     _column_divisors(kind, g, axes, table, g.to_w, 1)
-    tasks = g.images * g.to_d * g.to_h
-    last = tasks * (worker + 1) // workers
     to_w, pitch, pad = g.to_w, g.line * size, w_axis.pad * size
     stride, dilation, taps = w_axis.stride, w_axis.dilation, w_axis.taps
-    rows = rows_met(g, axes, tasks * worker // workers)
-    for first in range(tasks * worker // workers, last, g.chunk):
-        count = min(g.chunk, last - first)
+    for first, beyond in claimed_runs(work, worker, g.chunk):
+        count = beyond - first
+        rows = rows_met(g, axes, first)
         d, h = rows.d, rows.h
         for i in range(count):
             sum_rows(kind, g, p.source, rows, line + i * pitch + pad)
@@ -204,7 +202,7 @@ def mean_channels_first(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def mean_channels_first_backward(kind, constants, pointers, worker, workers):
+def mean_channels_first_backward(kind, constants, pointers, worker, work):
     """Divided sums backward; a task is a row of one plane of dx.
 
     The rows of windows over it are summed to a line, which has zeros around it. At a stride of 1
@@ -228,11 +226,9 @@ def mean_channels_first_backward(kind, constants, pointers, worker, workers):
     if stride >= extent:
         copies, added = taps, copies
     by_two = stride == 2 and dilation == 1
-    tasks = g.images * g.to_d * g.to_h
-    last = tasks * (worker + 1) // workers
-    rows = rows_met(g, axes, tasks * worker // workers)
-    for first in range(tasks * worker // workers, last, g.chunk):
-        count = min(g.chunk, last - first)
+    for first, beyond in claimed_runs(work, worker, g.chunk):
+        count = beyond - first
+        rows = rows_met(g, axes, first)
         for i in range(count):
             here = start + i * pitch
             if by_two or stride == 1:
@@ -277,7 +273,7 @@ def _sum_phase(kind, line, position, taps):
 
 
 @kernel
-def divide_gradient(kind, constants, pointers, worker, workers):
+def divide_gradient(kind, constants, pointers, worker, work):
     """``dy`` over the divisors of its windows, where these differ; a task is a row of y."""
     g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
     size, width = itemsize(kind), lanes(kind)
@@ -285,8 +281,7 @@ def divide_gradient(kind, constants, pointers, worker, workers):
     length = g.from_w * g.channels
     _column_divisors(kind, g, axes, table, g.from_w, g.channels)
     count = min(width, length)
-    tasks = g.images * g.from_d * g.from_h
-    for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for row in claimed(work, worker):
         h, d = row % g.from_h, row // g.from_h % g.from_d
         divisor = splat(kind, scalar(kind, rows_divisor(g, axes, d, h)))
         for i in range(0, length, width):

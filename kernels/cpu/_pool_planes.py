@@ -27,6 +27,7 @@ from convforge.problem import PoolProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
 from convforge.runtime.rawmem import load_word
+from convforge.runtime.tasks import claimed, claimed_runs
 
 _POINTERS = Layout("PlanesPointers", "source target indices")
 _pointers = _POINTERS.view
@@ -49,11 +50,11 @@ def program(
 
 
 @kernel
-def max_planes(kind, constants, pointers, worker, workers):
+def max_planes(kind, constants, pointers, worker, work):
     """Forward over whole planes, channels first, without indices; a task is a plane."""
     g, p = planes_view(constants), _pointers(pointers)
     size, width = itemsize(kind), lanes(kind)
-    for plane in range(g.count * worker // workers, g.count * (worker + 1) // workers):
+    for plane in claimed(work, worker):
         x = p.source + plane * g.length * size
         best = scalar(kind, -np.inf)
         if g.length >= width:
@@ -71,19 +72,18 @@ def max_planes(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def mean_planes(kind, constants, pointers, worker, workers):
+def mean_planes(kind, constants, pointers, worker, work):
     """Averages of whole planes, channels first; a task is a plane, and four go together."""
     g, p = planes_view(constants), _pointers(pointers)
     size, width, length = itemsize(kind), lanes(kind), g.length
     divisor, plane_bytes = splat(kind, scalar(kind, g.divisor)), length * itemsize(kind)
     whole = length - length % width
-    last = g.count * (worker + 1) // workers - 1
-    for plane in range(g.count * worker // workers, last + 1, 4):
+    for plane, beyond in claimed_runs(work, worker, 4):
         # Behind the last plane stands the last plane: every sum is the same tree.
         a = p.source + plane * plane_bytes
-        b = p.source + min(plane + 1, last) * plane_bytes
-        c = p.source + min(plane + 2, last) * plane_bytes
-        d = p.source + min(plane + 3, last) * plane_bytes
+        b = p.source + min(plane + 1, beyond - 1) * plane_bytes
+        c = p.source + min(plane + 2, beyond - 1) * plane_bytes
+        d = p.source + min(plane + 3, beyond - 1) * plane_bytes
         sum_a, sum_b, sum_c, sum_d = zeros(kind), zeros(kind), zeros(kind), zeros(kind)
         for i in range(0, whole, width):
             sum_a = sum_a + load(kind, a + i * size)
@@ -96,29 +96,30 @@ def mean_planes(kind, constants, pointers, worker, workers):
             sum_c = sum_c + load_first(kind, c + whole * size, length - whole)
             sum_d = sum_d + load_first(kind, d + whole * size, length - whole)
         means = sum_lanes_of_four(sum_a, sum_b, sum_c, sum_d) / divisor
-        store_first(p.target + plane * size, means, min(last + 1 - plane, 4))
+        store_first(p.target + plane * size, means, beyond - plane)
 
 
 @kernel
-def spread_planes(kind, constants, pointers, worker, workers):
+def spread_planes(kind, constants, pointers, worker, work):
     """Backward of :func:`mean_planes`."""
     g, p = planes_view(constants), _pointers(pointers)
     size = itemsize(kind)
     divisor = scalar(kind, g.divisor)
-    for plane in range(g.count * worker // workers, g.count * (worker + 1) // workers):
+    for plane in claimed(work, worker):
         share = load_scalar(kind, p.source + plane * size) / divisor
         fill(kind, p.target + plane * g.length * size, share, g.length)
 
 
 @kernel
-def send_planes(kind, constants, pointers, worker, workers):
+def send_planes(kind, constants, pointers, worker, work):
     """Backward of :func:`max_planes`: every plane is zeros and one element."""
     g, p = planes_view(constants), _pointers(pointers)
     size, length = itemsize(kind), g.length
-    first, last = g.count * worker // workers, g.count * (worker + 1) // workers
-    fill(kind, p.target + first * length * size, scalar(kind, 0), (last - first) * length)
-    for plane in range(first, last):
-        pixel = load_word(p.indices + plane * 8)
-        if 0 <= pixel < length:
-            value = load_scalar(kind, p.source + plane * size)
-            store_scalar(kind, p.target + (plane * length + pixel) * size, value)
+    for first, beyond in claimed_runs(work, worker, 16):
+        zeros_from = p.target + first * length * size
+        fill(kind, zeros_from, scalar(kind, 0), (beyond - first) * length)
+        for plane in range(first, beyond):
+            pixel = load_word(p.indices + plane * 8)
+            if 0 <= pixel < length:
+                value = load_scalar(kind, p.source + plane * size)
+                store_scalar(kind, p.target + (plane * length + pixel) * size, value)

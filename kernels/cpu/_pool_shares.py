@@ -25,6 +25,7 @@ from convforge.kernels.cpu._windows import (
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
 from convforge.runtime.rawmem import load_word, store_word
+from convforge.runtime.tasks import claimed
 
 _MEAN = Layout("MeanSharesPointers", "source target scratch")
 _mean = _MEAN.view
@@ -44,7 +45,7 @@ def _fill_table(g, w_axis, table):
 
 
 @kernel
-def mean_shares(kind, constants, pointers, worker, workers):
+def mean_shares(kind, constants, pointers, worker, work):
     """Divided sums forward, sums backward; a task is a row of one plane of the target.
 
     Scratch: the table, then the line.
@@ -55,8 +56,7 @@ def mean_shares(kind, constants, pointers, worker, workers):
     table = p.scratch + worker * g.scratch_bytes
     line = table + g.to_w * ENTRY_BYTES
     _fill_table(g, w_axis, table)
-    tasks = g.images * g.to_d * g.to_h
-    for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for row in claimed(work, worker):
         rows = rows_met(g, axes, row)
         sum_rows(kind, g, p.source, rows, line)
         divisor = rows_divisor(g, axes, rows.d, rows.h)
@@ -72,7 +72,7 @@ def mean_shares(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def max_shares(kind, constants, pointers, worker, workers):
+def max_shares(kind, constants, pointers, worker, work):
     """Forward, with or without indices; a task is a row of one plane of y.
 
     Scratch: the table, then the line, then the positions of its elements.
@@ -84,8 +84,7 @@ def max_shares(kind, constants, pointers, worker, workers):
     line = table + g.to_w * ENTRY_BYTES
     places = line + g.line * size
     _fill_table(g, w_axis, table)
-    tasks = g.images * g.to_d * g.to_h
-    for row in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for row in claimed(work, worker):
         rows = rows_met(g, axes, row)
         if g.indices:
             argmax_rows(kind, g, p.x, rows, line, places)

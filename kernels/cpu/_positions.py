@@ -18,6 +18,7 @@ from convforge.kernels.cpu._wide import fill
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
 from convforge.runtime.rawmem import load_word, store_word
+from convforge.runtime.tasks import claimed
 
 _BLOCK = 64
 """Channels of a task: whole cache lines of every pixel."""
@@ -73,14 +74,13 @@ def windows_program(dtype: str, **fields: int) -> Program:
 
 
 @kernel
-def send(kind, constants, pointers, worker, workers):
+def send(kind, constants, pointers, worker, work):
     """Zeros, and each element of ``here`` where its index says."""
     g, p, size = _moves(constants), _moved(pointers), itemsize(kind)
     blocks = (g.channels + _BLOCK - 1) // _BLOCK if g.last else g.channels
     # Elements to each index's unit, and to the next element: channels of a pixel, or pixels.
     unit, step = (g.channels, 1) if g.last else (1, 0)
-    tasks = g.images * blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         image, block = task // blocks, task % blocks
         if g.last:
             rows, run, first = g.here, min(_BLOCK, g.channels - block * _BLOCK), block * _BLOCK
@@ -108,13 +108,12 @@ def send(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def fetch(kind, constants, pointers, worker, workers):
+def fetch(kind, constants, pointers, worker, work):
     """Each element of ``here`` from where its index says."""
     g, p, size = _moves(constants), _moved(pointers), itemsize(kind)
     blocks = (g.channels + _BLOCK - 1) // _BLOCK if g.last else g.channels
     unit, step = (g.channels, 1) if g.last else (1, 0)
-    tasks = g.images * blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         image, block = task // blocks, task % blocks
         rows, run, source, there = 1, g.here, task * g.here, task * g.there
         if g.last:
@@ -129,12 +128,12 @@ def fetch(kind, constants, pointers, worker, workers):
 
 
 @kernel
-def scattered_windows(kind, constants, pointers, worker, workers):
+def scattered_windows(kind, constants, pointers, worker, work):
     """Of equals the first wins, of NaN the last; a task is a plane, in either memory order."""
     g, p, size = _scattered(constants), _windows(pointers), itemsize(kind)
     length, count = g.from_d * g.from_h * g.from_w, g.to_d * g.to_h * g.to_w
     apart = g.channels if g.last else 1
-    for plane in range(g.planes * worker // workers, g.planes * (worker + 1) // workers):
+    for plane in claimed(work, worker):
         x, y = plane * length, plane * count
         if g.last:
             image = plane // g.channels

@@ -19,6 +19,7 @@ from convforge.kernels.cpu._vector import KindType, VectorType, lanes, store_fir
 from convforge.problem import DType
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import embedded, kernel
+from convforge.runtime.tasks import claimed
 
 UNIT_BYTES = 4
 STRIP = 64
@@ -186,12 +187,11 @@ class _Elements:
 
 
 @kernel
-def gather_units(kind, constants, pointers, worker, workers):
+def gather_units(kind, constants, pointers, worker, work):
     """Rows of units; a task is a strip of them."""
     u, p = _units(constants), _from_to(pointers)
     strips = (u.inner + STRIP - 1) // STRIP
-    tasks = u.groups * u.outer * strips
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         outer = task // strips
         first = (task - outer * strips) * STRIP
         group = outer // u.outer

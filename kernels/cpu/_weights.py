@@ -32,6 +32,7 @@ from convforge.problem import ConvProblem, Direction, Order
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, embedded, kernel
 from convforge.runtime.rawmem import prefetch
+from convforge.runtime.tasks import claimed
 
 PANELS = Layout(
     "Panels",
@@ -143,14 +144,13 @@ def unpack_step(problem: ConvProblem, width: int, overlap: bool) -> tuple[Step, 
 
 
 @kernel
-def pack_panels(kind, constants, pointers, worker, workers):
+def pack_panels(kind, constants, pointers, worker, work):
     """Plain weights to panels; a task is one block of outputs."""
     g, p = panels_view(constants), pack_view(pointers)
     panel_row = g.width * itemsize(kind)
     panel_bytes = g.taps * g.inputs * panel_row
     stage = p.scratch + worker * (_STAGED * panel_row + _GAP_BYTES)
-    tasks = g.groups * g.blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         group = task // g.blocks
         first = (g.first_block + task - group * g.blocks) * g.width
         count = min(g.width, g.outputs - first)
@@ -244,7 +244,7 @@ def _spread_rows(kind, g, stage, target, begin, end, period, spread):
 
 
 @kernel
-def unpack_panels(kind, constants, pointers, worker, workers):
+def unpack_panels(kind, constants, pointers, worker, work):
     """Panels to plain weights; a task is one block of outputs.
 
     The last block of a group overlaps the one before, so that every lane of it is a real
@@ -254,8 +254,7 @@ def unpack_panels(kind, constants, pointers, worker, workers):
     panel_row = g.width * itemsize(kind)
     panel_bytes = g.taps * g.inputs * panel_row
     scratch = p.scratch + worker * _SCRATCH_BYTES
-    tasks = g.groups * g.blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         group = task // g.blocks
         wanted = (task - group * g.blocks) * g.width
         first = wanted

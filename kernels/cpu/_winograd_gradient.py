@@ -38,6 +38,7 @@ from convforge.kernels.cpu._winograd_windows import Windows, apart, places, wind
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
+from convforge.runtime.tasks import claimed, claimed_runs
 
 CHUNK = Layout("WinogradChunk", "groups first count source_bytes planes_bytes scratch_bytes")
 _chunk = CHUNK.view
@@ -57,30 +58,31 @@ _taps_of = TAPS_OF.view
 _TAPS_POINTERS = Layout("WinogradTapsPointers", "sums panels")
 _taps_pointers = _TAPS_POINTERS.view
 _SKEW_BYTES = 64
+_RUN = 8
+"""Windows transformed one after another: the place of the first is found by division."""
 _LEAST_CHUNK = 48
 """Windows: as many products as it takes to be worth fetching and storing a tile of sums."""
 
 
 @kernel
-def winograd_transform(kind, constants, pointers, worker, workers):
-    """A chunk of windows to planes, ``[group][place][window][channel]``."""
+def winograd_transform(kind, constants, pointers, worker, work):
+    """A chunk of windows to planes, ``[group][place][window][channel]``; a task is a window."""
     c, g = _chunk(constants), input_view(constants + _CHUNK_BYTES)
     p = _chunk_pointers(pointers)
     window = p.scratch + worker * c.scratch_bytes
-    begin, end = c.count * worker // workers, c.count * (worker + 1) // workers
-    for group in range(c.groups):
-        source = p.source + group * c.source_bytes
-        planes = p.planes + group * c.planes_bytes + begin * g.tile_bytes
-        transform_tiles(kind, g, source, c.first + begin, end - begin, planes, window)
+    for begin, end in claimed_runs(work, worker, _RUN):
+        for group in range(c.groups):
+            source = p.source + group * c.source_bytes
+            planes = p.planes + group * c.planes_bytes + begin * g.tile_bytes
+            transform_tiles(kind, g, source, c.first + begin, end - begin, planes, window)
 
 
 @kernel
-def winograd_outer_products(tile, constants, pointers, worker, workers):
+def winograd_outer_products(tile, constants, pointers, worker, work):
     """Add a chunk's products; a task is one tile of a place, channels by output channels."""
     c, p = _sums(constants), _sums_pointers(pointers)
     size, row = itemsize(tile), tile_columns(tile) * vector_bytes(tile)
-    tasks = c.groups * c.places * c.row_blocks * c.blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         rest = task // c.blocks
         block = task - rest * c.blocks
         line = rest // c.row_blocks
@@ -99,13 +101,12 @@ def winograd_outer_products(tile, constants, pointers, worker, workers):
 
 
 @kernel
-def winograd_taps(kind, constants, pointers, worker, workers):
+def winograd_taps(kind, constants, pointers, worker, work):
     """Sums to taps, in panels; a task is a row of all places, one channel by a block's outputs."""
     c, p = _taps_of(constants), _taps_pointers(pointers)
     low, high = splat(kind, scalar(kind, -np.inf)), splat(kind, scalar(kind, np.inf))
     row = c.row_bytes
-    tasks = c.blocks * c.inputs
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         block = task // c.inputs
         channel = task - block * c.inputs
         sums = p.sums + block * side(kind) * side(kind) * c.sums_plane_bytes + channel * row

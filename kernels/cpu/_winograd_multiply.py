@@ -39,6 +39,7 @@ from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, kernel
 from convforge.runtime.rawmem import load_word, store_word
+from convforge.runtime.tasks import claimed
 
 WINOGRAD = Layout(
     "Winograd",
@@ -65,7 +66,7 @@ _TILE_STEPS = 4
 
 
 @kernel
-def winograd_convolve(tile, constants, pointers, worker, workers):
+def winograd_convolve(tile, constants, pointers, worker, work):
     """A task is a piece of the windows of some layers times a block of output channels.
 
     Neighbouring tasks have the same windows, or those of the next layers. A worker transforms
@@ -91,8 +92,7 @@ def winograd_convolve(tile, constants, pointers, worker, workers):
         store_word(held + 8 * i, -1)
 
     strata = (c.target_depths + c.layers - 1) // c.layers
-    tasks = c.groups * c.pieces * strata * c.blocks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         stratum = task // c.blocks
         column = stratum // strata
         group = column // c.pieces

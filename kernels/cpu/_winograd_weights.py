@@ -28,6 +28,7 @@ from convforge.kernels.cpu._winograd_windows import places
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import embedded, kernel
+from convforge.runtime.tasks import claimed
 
 _PANELS_BYTES = PANELS.nbytes
 _PLACES = Layout("WinogradWeights", "chunk depth plane_bytes backwards scratch_bytes")
@@ -81,15 +82,14 @@ def winograd_format(
 
 
 @kernel
-def transform_filters(kind, constants, pointers, worker, workers):
+def transform_filters(kind, constants, pointers, worker, work):
     """Plain weights to panels of places; a task is a chunk of inputs of a block."""
     g, c, p = panels_view(constants), _places(constants + _PANELS_BYTES), pack_view(pointers)
     square = side(kind) * side(kind)
     row = g.width * itemsize(kind)
     taps = p.scratch + worker * c.scratch_bytes
     chunks = (g.inputs + c.chunk - 1) // c.chunk
-    tasks = g.groups * g.blocks * chunks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         block = task // chunks
         begin = (task - block * chunks) * c.chunk
         inputs = min(c.chunk, g.inputs - begin)

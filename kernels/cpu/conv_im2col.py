@@ -68,6 +68,7 @@ from convforge.problem import ConvProblem, Direction, Problem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import kernel
 from convforge.runtime.rawmem import store_word
+from convforge.runtime.tasks import claimed
 
 MOST_TILES = 8
 """Tiles of pixels lowered at once: enough to read a panel from L1, few enough to stay in L2."""
@@ -93,7 +94,7 @@ class Im2colConfig:
 
 
 @kernel
-def lowered_multiply(tile, constants, pointers, worker, workers):
+def lowered_multiply(tile, constants, pointers, worker, work):
     """Lower a chunk of pixels of one group, multiply it by every block of outputs."""
     c = _im2col(constants)
     s = store_view(constants + _IM2COL_BYTES)
@@ -109,8 +110,7 @@ def lowered_multiply(tile, constants, pointers, worker, workers):
     slab = table + 8 * COLUMNS * rows
     matrix = slab + (rows + lanes(tile)) * panel_row
     chunks = (g.pixels + c.chunk - 1) // c.chunk
-    tasks = c.groups * chunks
-    for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
+    for task in claimed(work, worker):
         group = task // chunks
         start = (task - group * chunks) * c.chunk
         stop = min(start + c.chunk, g.pixels)

@@ -137,7 +137,7 @@ class Step:
         kernel: What runs.
         operands: Names of the arrays and buffers it gets, in the kernel's order; ``""`` is null.
         constants: Its packed argument struct: geometry and flags fixed by the problem.
-        tasks: Independent pieces of work, hence the largest useful number of workers.
+        tasks: Independent pieces of work, which the launcher hands out: see ``runtime.tasks``.
         cost: Flops and bytes.
         joins: A worker needs nothing of the step before but what it did there itself, so that
             nobody waits in between.

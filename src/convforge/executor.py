@@ -11,8 +11,8 @@ import numpy as np
 
 from convforge.contract import Buffer, Machine, Program, Step
 from convforge.runtime.jit import address_of
-from convforge.runtime.launch import MAX_POINTERS, STEP_WORDS, run_steps
-from convforge.runtime.memory import borrow, guarded, is_poisoned
+from convforge.runtime.launch import MAX_POINTERS, STEP_WORDS, launch_bytes, run_steps
+from convforge.runtime.memory import aligned_empty, borrow, guarded, is_poisoned
 
 _MAX_WORDS = 64
 _SERIAL_NS = 4_000.0
@@ -20,23 +20,18 @@ _SERIAL_NS = 4_000.0
 
 
 class _Slots(threading.local):
-    """Where a thread writes the addresses of its next run and the pointers of its launches."""
+    """Where a thread writes the addresses of its next run, and the room of its launches."""
 
     def __init__(self) -> None:
         self.words = bytearray(8 * _MAX_WORDS)
-        self.words_address = _address(self.words)
-        self.steps = 0
-        self.make_room(16)
+        self.words_address = ctypes.addressof(ctypes.c_char.from_buffer(self.words))
+        self.make_room(1 << 12)
 
-    def make_room(self, steps: int) -> None:
-        """Have room for the pointers of so many steps."""
-        self.steps = steps
-        self._pointers = bytearray(8 * MAX_POINTERS * steps)
-        self.pointers_address = _address(self._pointers)
-
-
-def _address(buffer: bytearray) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    def make_room(self, nbytes: int) -> None:
+        """Have room for launches of so many bytes."""
+        self.nbytes = nbytes
+        self._room = aligned_empty(nbytes)
+        self.room_address = self._room.ctypes.data
 
 
 _slots = _Slots()
@@ -96,9 +91,11 @@ class Executable:
             if len(operands) > MAX_POINTERS or len(index) > _MAX_WORDS:
                 raise ValueError(f"step {step.name} has {len(operands)} operands")
             entry = address_of(step.kernel)
-            row[:5] = entry, constants.ctypes.data, count, joins, len(operands)
-            row[5 : 5 + len(operands)] = operands
+            fixed = (entry, constants.ctypes.data, count, joins, step.tasks, len(operands))
+            row[: len(fixed)] = fixed
+            row[len(fixed) : len(fixed) + len(operands)] = operands
         self._table_address = self._table.ctypes.data
+        self._room_bytes = launch_bytes(self._count, self._workers)
         self._pack_words = struct.Struct(f"={len(index)}q").pack_into
 
     def run(self, addresses: list[int]) -> None:
@@ -114,13 +111,13 @@ class Executable:
 
     def _launch(self, words: list[int]) -> None:
         slots = _slots
-        if slots.steps < self._count:
-            slots.make_room(self._count)
+        if slots.nbytes < self._room_bytes:
+            slots.make_room(self._room_bytes)
         self._pack_words(slots.words, 0, *words)
         run_steps(
             self._table_address,
             self._count,
             slots.words_address,
-            slots.pointers_address,
+            slots.room_address,
             self._workers,
         )

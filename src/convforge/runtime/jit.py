@@ -1,6 +1,6 @@
 """Compile serial kernels once per configuration and keep them on disk.
 
-A kernel is an ordinary njit function of ``(config, constants, pointers, worker, workers)``: a
+A kernel is an ordinary njit function of ``(config, constants, pointers, worker, work)``: a
 singleton whose Numba *type* carries the configuration, then four int64. Configuration in a type,
 unlike a factory's closure, lets the disk cache hit. The stamp of the cache is a hash of every
 file of the kernel's room, because Numba does not see a change in another file.
@@ -112,6 +112,11 @@ inlined = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=Tru
 """The same for what an inner loop calls: a call would pass vectors and tuples through memory."""
 embedded = cached(inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """The same for those with a single caller: compiled as a part of it alone, in less time."""
+
+
+def yielding(function: Callable[..., Any]) -> Any:
+    """Decorator of device functions that yield: Numba cannot load these from its cache."""
+    return numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
 
 
 @cache

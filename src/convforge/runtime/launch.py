@@ -6,6 +6,7 @@ parallel loop is compiled once and cached, and walks a whole program in one call
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -16,21 +17,28 @@ from numba.extending import intrinsic
 
 from convforge.runtime import threads
 from convforge.runtime.jit import cached, device
+from convforge.runtime.memory import aligned_empty
 from convforge.runtime.rawmem import load_word, store_word
+from convforge.runtime.tasks import LINE_BYTES, deal
 
 _WORD = ir.IntType(64)
 MAX_POINTERS = 16
 """Operands of a step, at most."""
-STEP_WORDS = 5 + MAX_POINTERS
+STEP_WORDS = 6 + MAX_POINTERS
 """Words of a step in a table: entry, constants, workers, whether the step after it joins it,
-number of operands and their indices."""
+tasks, number of operands and their indices."""
+
+
+def launch_bytes(steps: int, workers: int) -> int:
+    """Memory of a launch: the pointers of every step, and which tasks its workers do."""
+    return steps * (8 * MAX_POINTERS + LINE_BYTES * (workers + 1))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _call(
-    typing_context: Any, address: Any, constants: Any, pointers: Any, worker: Any, workers: Any
+    typing_context: Any, address: Any, constants: Any, pointers: Any, worker: Any, work: Any
 ) -> Any:
-    """Call ``void address(config, constants, pointers, worker, workers)``."""
+    """Call ``void address(config, constants, pointers, worker, work)``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         entry, *slots = args
@@ -45,77 +53,93 @@ def _call(
 
 
 @device
-def _prepare(table, count, words, pointers):  # type: ignore[no-untyped-def]
-    """Put the pointers of every step where its kernel reads them."""
-    for step in range(count):
-        row = table + 8 * STEP_WORDS * step
-        for i in range(load_word(row + 32)):
-            address = load_word(words + 8 * load_word(row + 40 + 8 * i))
-            store_word(pointers + 8 * (MAX_POINTERS * step + i), address)
+def _room(room, step, most):  # type: ignore[no-untyped-def]
+    """Where a step's pointers are; its work is right behind them."""
+    return room + step * (8 * MAX_POINTERS + LINE_BYTES * (most + 1))
 
 
 @device
-def _run(table, step, pointers, worker, workers):  # type: ignore[no-untyped-def]
+def _prepare(table, count, words, room, most):  # type: ignore[no-untyped-def]
+    """Put the pointers of every step where its kernel reads them, and deal out its tasks."""
+    joins = False
+    for step in range(count):
+        row, pointers = table + 8 * STEP_WORDS * step, _room(room, step, most)
+        for i in range(load_word(row + 40)):
+            address = load_word(words + 8 * load_word(row + 48 + 8 * i))
+            store_word(pointers + 8 * i, address)
+        # A worker that goes on with what it made itself must have made its own share.
+        joined = load_word(row + 24) != 0
+        movable = not (joins or joined)
+        deal(pointers + 8 * MAX_POINTERS, load_word(row + 32), load_word(row + 16), movable)
+        joins = joined
+
+
+@device
+def _run(table, step, room, most, worker):  # type: ignore[no-untyped-def]
     """Do a worker's part of a step and of those that join it; returns the step after them."""
     joined = True
     while joined:
-        row = table + 8 * STEP_WORDS * step
-        operands = pointers + 8 * MAX_POINTERS * step
-        _call(load_word(row), load_word(row + 8), operands, worker, workers)
+        row, pointers = table + 8 * STEP_WORDS * step, _room(room, step, most)
+        _call(load_word(row), load_word(row + 8), pointers, worker, pointers + 8 * MAX_POINTERS)
         joined = load_word(row + 24) != 0
         step += 1
     return step
 
 
 @cached()
-def serial(table, count, words, pointers):  # type: ignore[no-untyped-def]
+def serial(table, count, words, room, most):  # type: ignore[no-untyped-def]
     """Run steps on this thread, their workers one after another."""
-    _prepare(table, count, words, pointers)
+    _prepare(table, count, words, room, most)
     step = 0
     while step < count:
         workers = load_word(table + 8 * STEP_WORDS * step + 16)
         for worker in range(workers - 1):
-            _run(table, step, pointers, worker, workers)
-        step = _run(table, step, pointers, workers - 1, workers)
+            _run(table, step, room, most, worker)
+        step = _run(table, step, room, most, workers - 1)
 
 
 @cached(parallel=True)
-def parallel(table, count, words, pointers):  # type: ignore[no-untyped-def]
+def parallel(table, count, words, room, most):  # type: ignore[no-untyped-def]
     """Run steps, the workers of each on the threads of Numba's pool."""
-    _prepare(table, count, words, pointers)
+    _prepare(table, count, words, room, most)
     step = 0
     while step < count:
         workers = load_word(table + 8 * STEP_WORDS * step + 16)
         if workers == 1:
-            step = _run(table, step, pointers, np.int64(0), workers)
+            step = _run(table, step, room, most, np.int64(0))
         else:
             for worker in numba.prange(workers):
-                _run(table, step, pointers, np.int64(worker), workers)
+                _run(table, step, room, most, np.int64(worker))
             while load_word(table + 8 * STEP_WORDS * step + 24) != 0:
                 step += 1
             step += 1
 
 
-def run_steps(table: int, count: int, words: int, pointers: int, workers: int) -> None:
+def run_steps(table: int, count: int, words: int, room: int, workers: int) -> None:
     """Run a program; returns when it is done. Releases the GIL.
 
     Args:
         table: Address of its steps, rows of :data:`STEP_WORDS` words.
         count: How many steps.
         words: Address of the addresses that the steps' operands are indices of.
-        pointers: Address of room for the pointers of every step, :data:`MAX_POINTERS` each.
+        room: Address of :func:`launch_bytes` on a cache line.
         workers: The most that a step has.
     """
     if workers == 1 or not threads.may_fan_out():
-        serial(table, count, words, pointers)
+        serial(table, count, words, room, workers)
     elif threads.pool_is_reentrant():
-        parallel(table, count, words, pointers)
+        parallel(table, count, words, room, workers)
     else:
         with threads.pool_lock:
-            parallel(table, count, words, pointers)
+            parallel(table, count, words, room, workers)
 
 
-def launch(address: int, constants: int, pointers: int, workers: int) -> None:
-    """Run one kernel's workers on pointers that are in place."""
-    row = np.array([address, constants, workers, 0, 0], np.int64)
-    run_steps(row.ctypes.data, 1, 0, pointers, workers)
+def launch(
+    address: int, constants: int, operands: Sequence[int], workers: int, tasks: int = 0
+) -> None:
+    """Run one kernel on operands at these addresses."""
+    words = np.array(operands, np.int64)
+    row = [address, constants, workers, 0, tasks, len(words), *range(len(words))]
+    table = np.array(row, np.int64)
+    room = aligned_empty(launch_bytes(1, workers))
+    run_steps(table.ctypes.data, 1, words.ctypes.data, room.ctypes.data, workers)

@@ -76,7 +76,7 @@ _pointers = _POINTERS.view
 
 
 @kernel
-def _fma_probe(config, constants, pointers, worker, workers):  # type: ignore[no-untyped-def]
+def _fma_probe(config, constants, pointers, worker, work):  # type: ignore[no-untyped-def]
     args = _counts(constants)
     sink = _pointers(pointers).target + 64 * worker
     # Known only when it runs: with a constant, LLVM drops the chains that it leaves unchanged.
@@ -88,11 +88,11 @@ def _fma_probe(config, constants, pointers, worker, workers):  # type: ignore[no
 
 
 @kernel
-def _copy_probe(config, constants, pointers, worker, workers):  # type: ignore[no-untyped-def]
+def _copy_probe(config, constants, pointers, worker, work):  # type: ignore[no-untyped-def]
     args, ptr = _counts(constants), _pointers(pointers)
-    share = args.nbytes // workers
+    start = worker * args.nbytes
     for _ in range(args.steps):
-        copy_bytes(ptr.target + worker * share, ptr.source + worker * share, share)
+        copy_bytes(ptr.target + start, ptr.source + start, args.nbytes)
 
 
 def _words(packed: bytes) -> np.ndarray:
@@ -120,11 +120,9 @@ def measure_fma(dtype: str, num_threads: int) -> float:
     itemsize = 8 if dtype == "f64" else 4
     constants = _words(_COUNTS.pack(steps=steps, nbytes=0, double=itemsize == 8))
     sink = np.empty(64 * num_threads, np.uint8)
-    pointers = _words(_POINTERS.pack(source=0, target=sink.ctypes.data))
+    operands = (0, sink.ctypes.data)
     address = address_of(KernelRef(_fma_probe))
-    seconds = _best_seconds(
-        lambda: launch(address, constants.ctypes.data, pointers.ctypes.data, num_threads)
-    )
+    seconds = _best_seconds(lambda: launch(address, constants.ctypes.data, operands, num_threads))
     lanes = machine.cpu().vector_bytes // itemsize
     return 2.0 * _CHAINS * lanes * steps * num_threads / seconds / 1e9
 
@@ -141,10 +139,8 @@ def measure_copy(level: str, num_threads: int) -> float:
     nbytes -= nbytes % (64 * num_threads)
     source, target = np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)
     steps = max(1, (64 << 20) // nbytes)
-    constants = _words(_COUNTS.pack(steps=steps, nbytes=nbytes, double=0))
-    pointers = _words(_POINTERS.pack(source=source.ctypes.data, target=target.ctypes.data))
+    constants = _words(_COUNTS.pack(steps=steps, nbytes=nbytes // num_threads, double=0))
+    operands = (source.ctypes.data, target.ctypes.data)
     address = address_of(KernelRef(_copy_probe))
-    seconds = _best_seconds(
-        lambda: launch(address, constants.ctypes.data, pointers.ctypes.data, num_threads)
-    )
+    seconds = _best_seconds(lambda: launch(address, constants.ctypes.data, operands, num_threads))
     return 2.0 * nbytes * steps / seconds / 1e9

@@ -77,6 +77,18 @@ def store_word(typing_context: Any, address: Any, value: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def replace_word(typing_context: Any, address: Any, expected: Any, value: Any) -> Any:
+    """Replace an int64 if it is the expected one, atomically; returns what was there."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.inttoptr(args[0], _WORD.as_pointer())
+        found = builder.cmpxchg(place, args[1], args[2], "acq_rel", "monotonic")
+        return builder.extract_value(found, 0)
+
+    return types.int64(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def prefetch(typing_context: Any, address: Any) -> Any:
     """Ask for a cache line; an address that is nobody's does no harm."""
 
