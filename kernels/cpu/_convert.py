@@ -44,10 +44,17 @@ _from_to = _FROM_TO.view
 
 
 class ChangeType(KindType):
-    """Numba type of a kind whose elements are stored as another type."""
+    """Numba type of a kind whose elements are stored as another type.
 
-    def __init__(self, element: str, stored: str):
-        super().__init__(element, f"Change[{element},{stored}]")
+    Args:
+        lanes: Where they are not those of a register.
+    """
+
+    def __init__(self, element: str, stored: str, lanes: int = 0):
+        super().__init__(element)
+        if lanes:
+            self.lanes, self.vector = lanes, VectorType(element, lanes)
+        self.name = f"Change[{element}x{self.lanes},{stored}]"
         self._stored = VectorType(stored, self.lanes)
 
     @property
@@ -128,6 +135,20 @@ class _Stored:
 
     def __init__(self, vector):
         self.vector = vector
+
+
+@intrinsic
+def vectors_of(context, kind):
+    """The kind of a kind's vectors and of how memory holds them, without anything else.
+
+    What needs no more is compiled once for all tiles and transforms.
+    """
+    vectors = ChangeType(kind.element, kind.stored.element, kind.lanes)
+
+    def codegen(context, builder, signature, args):
+        return context.get_dummy_value()
+
+    return vectors(kind), codegen
 
 
 @intrinsic

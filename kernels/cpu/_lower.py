@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convforge.kernels.cpu._convert import vectors_of
 from convforge.kernels.cpu._copy import clear_elements, copy_elements
 from convforge.kernels.cpu._gather import is_pointwise
 from convforge.kernels.cpu._locate import TAP_BYTES, tap_view
@@ -53,6 +54,11 @@ def lower(kind, g, how, taps, source, pixel, count, first, last, target, row_byt
     in the source, and are copied at once where none of them leaves it. Rows of the target are
     ``row_bytes`` apart; columns beyond ``last`` are left alone.
     """
+    _lower(vectors_of(kind), g, how, taps, source, pixel, count, first, last, target, row_bytes)
+
+
+@device
+def _lower(kind, g, how, taps, source, pixel, count, first, last, target, row_bytes):
     size = itemsize(kind)
     w = pixel % g.grid_w
     rest = pixel // g.grid_w

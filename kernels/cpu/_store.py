@@ -14,6 +14,7 @@ from convforge.kernels.cpu._convert import (
     store_all_stored,
     store_stored,
     stored_itemsize,
+    vectors_of,
 )
 from convforge.kernels.cpu._tile import Tile, tile_columns
 from convforge.kernels.cpu._vector import (
@@ -96,62 +97,69 @@ def store_rows(tile, s, slab, count, width, destinations, output, bias, residual
         output, residual: Address of the first of these channels in pixel 0.
         bias: Address of the first of these channels' bias.
     """
-    vector = vector_bytes(tile)
-    slab_row = tile_columns(tile) * vector
-    none, six = zeros(tile), splat(tile, scalar(tile, 6))
+    row = tile_columns(tile) * vector_bytes(tile)
+    put_rows(vectors_of(tile), s, slab, row, count, width, destinations, output, bias, residual)
+
+
+@device
+def put_rows(kind, s, slab, slab_row, count, width, destinations, output, bias, residual):
+    """As :func:`store_rows`, rows ``slab_row`` bytes apart."""
+    none, six = zeros(kind), splat(kind, scalar(kind, 6))
     for i in range(count):
         place = slab + i * slab_row
         offset = load_word(destinations + 8 * i) * s.row_bytes
-        for j in range(tile_columns(tile)):
-            left = width - j * lanes(tile)
-            if left <= 0:
-                break
-            at = j * vector
-            value = load(tile, place + at)
-            first = j * lanes(tile) * stored_itemsize(tile)
+        for j in range(0, width, lanes(kind)):
+            left, at, first = width - j, j * itemsize(kind), j * stored_itemsize(kind)
+            value = load(kind, place + at)
             if s.has_bias:
-                value = value + load_stored(tile, bias + first, left)
+                value = value + load_stored(kind, bias + first, left)
             if s.has_residual:
-                value = value + load_stored(tile, residual + offset + first, left)
+                value = value + load_stored(kind, residual + offset + first, left)
             if s.activation == _RELU or s.activation == _RELU6:
                 value = where_less(value, none, none, value)
                 if s.activation == _RELU6:
                     value = where_less(six, value, six, value)
             elif s.activation != 0:
                 store(place + at, value)
-                _apply_smooth(tile, place + at, min(left, lanes(tile)), s.activation)
-                value = load(tile, place + at)
+                _apply_smooth(kind, place + at, min(left, lanes(kind)), s.activation)
+                value = load(kind, place + at)
             if s.accumulate:
-                value = value + load_stored(tile, output + offset + first, left)
+                value = value + load_stored(kind, output + offset + first, left)
             if s.plane_bytes:
                 store(place + at, value)
-            elif left >= lanes(tile):
-                store_all_stored(tile, output + offset + first, value)
+            elif left >= lanes(kind):
+                store_all_stored(kind, output + offset + first, value)
             else:
-                store_stored(tile, output + offset + first, value, left)
+                store_stored(kind, output + offset + first, value, left)
 
 
 @device
 def store_planes(tile, s, slab, count, width, destinations, output):
     """Write a finished slab channels first: blocks of pixels that are adjacent in their plane."""
-    slab_row = tile_columns(tile) * vector_bytes(tile)
+    row = tile_columns(tile) * vector_bytes(tile)
+    put_planes(vectors_of(tile), s, slab, row, count, width, destinations, output)
+
+
+@device
+def put_planes(kind, s, slab, slab_row, count, width, destinations, output):
+    """As :func:`store_planes`, rows ``slab_row`` bytes apart."""
     first = 0
     while first < count:
         dest = load_word(destinations + 8 * first)
         pixels = 1
         while (
-            pixels < lanes(tile)
+            pixels < lanes(kind)
             and first + pixels < count
             and load_word(destinations + 8 * (first + pixels)) == dest + pixels
         ):
             pixels += 1
-        for j in range(0, width, lanes(tile)):
-            sums = slab + first * slab_row + j * itemsize(tile)
+        for j in range(0, width, lanes(kind)):
+            sums = slab + first * slab_row + j * itemsize(kind)
             place = output + dest * s.row_bytes + j * s.plane_bytes
             # Rows beyond the pixels are read, which the slab has room for, and not written.
-            block = block_transpose(tile, whole_load(tile, sums, slab_row))
-            if width - j >= lanes(tile):
-                columns_store(tile, block, place, s.plane_bytes, pixels)
+            block = block_transpose(kind, whole_load(kind, sums, slab_row))
+            if width - j >= lanes(kind):
+                columns_store(kind, block, place, s.plane_bytes, pixels)
             else:
-                block_store(tile, block, place, s.plane_bytes, width - j, pixels)
+                block_store(kind, block, place, s.plane_bytes, width - j, pixels)
         first += pixels

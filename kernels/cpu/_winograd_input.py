@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convforge.kernels.cpu._convert import vectors_of
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -80,7 +81,7 @@ def transform_tiles(kind, g, source, first, count, target, window):
             corner = pixel + at
             row_bytes, pixel_bytes = g.step_h * g.row_bytes, g.step_w * g.pixel_bytes
             if not inside or left < lanes(kind):
-                _copy_inside(kind, g, corner, h, w, left, window)
+                _copy_inside(vectors_of(kind), g, corner, h, w, left, window_side(kind), window)
                 corner, pixel_bytes = window, vector_bytes(kind)
                 row_bytes = window_side(kind) * pixel_bytes
             transform_input(kind, corner, row_bytes, pixel_bytes, place + at, g.plane_bytes)
@@ -94,16 +95,16 @@ def transform_tiles(kind, g, source, first, count, target, window):
 
 
 @device
-def _copy_inside(kind, g, corner, h, w, left, window):
+def _copy_inside(kind, g, corner, h, w, left, side, window):
     """A vector of channels of the pixels that exist, to where they belong in a window."""
-    for i in range(window_side(kind)):
+    for i in range(side):
         if h + i * g.step_h < 0 or h + i * g.step_h >= g.source_h:
             continue
-        for j in range(window_side(kind)):
+        for j in range(side):
             if w + j * g.step_w < 0 or w + j * g.step_w >= g.source_w:
                 continue
             place = corner + i * g.step_h * g.row_bytes + j * g.step_w * g.pixel_bytes
-            to = window + (i * window_side(kind) + j) * vector_bytes(kind)
+            to = window + (i * side + j) * vector_bytes(kind)
             if left >= lanes(kind):
                 store(to, load(kind, place))
             else:

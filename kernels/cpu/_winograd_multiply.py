@@ -32,7 +32,7 @@ from convforge.kernels.cpu._winograd_output import (
     slab_bytes,
     store_tiles,
 )
-from convforge.kernels.cpu._winograd_transform import Winograd, side
+from convforge.kernels.cpu._winograd_transform import Winograd, side, transform_of
 from convforge.kernels.cpu._winograd_weights import weight_plane_bytes
 from convforge.kernels.cpu._winograd_windows import Windows, apart, places
 from convforge.problem import ConvProblem
@@ -78,7 +78,7 @@ def winograd_convolve(tile, constants, pointers, worker, work):
     s = store_view(constants + _WINOGRAD_BYTES + INPUT_BYTES + OUTPUT_BYTES)
     p = _operands(pointers)
     size, width = itemsize(tile), tile_columns(tile) * lanes(tile)
-    square = side(tile) * side(tile)
+    row, square, transform = width * size, side(tile) * side(tile), transform_of(tile)
 
     table = p.scratch + worker * c.scratch_bytes
     held = table + 8 * tile_rows(tile)
@@ -106,7 +106,7 @@ def winograd_convolve(tile, constants, pointers, worker, work):
             if load_word(held + 8 * slot) != column * c.depths + depth:
                 source = p.source + group * c.inputs * size + depth * c.depth_bytes
                 transform_tiles(
-                    tile, g, source, first, count, planes + slot * c.input_bytes, window
+                    transform, g, source, first, count, planes + slot * c.input_bytes, window
                 )
                 store_word(held + 8 * slot, column * c.depths + depth)
         block = task - stratum * c.blocks
@@ -119,7 +119,9 @@ def winograd_convolve(tile, constants, pointers, worker, work):
             output = p.output + channel * (s.plane_bytes or size) + above
             bias, residual = p.bias + channel * size, p.residual + channel * size + above
             mine = sums + i * c.sums_bytes
-            store_tiles(tile, o, s, mine, first, count, left, output, bias, residual, slab)
+            store_tiles(
+                transform, o, s, mine, row, first, count, left, output, bias, residual, slab
+            )
 
 
 @device

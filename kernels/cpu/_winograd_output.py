@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from convforge.kernels.cpu._store import store_planes, store_rows
-from convforge.kernels.cpu._tile import tile_columns
+from convforge.kernels.cpu._convert import vectors_of
+from convforge.kernels.cpu._store import put_planes, put_rows
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -65,17 +65,17 @@ def slab_bytes(tile: Winograd, size: int) -> int:
 
 
 @device
-def store_tiles(kind, g, s, sums, first, count, width, output, bias, residual, slab):
+def store_tiles(kind, g, s, sums, sums_row, first, count, width, output, bias, residual, slab):
     """``A^T M A`` of ``count`` tiles from number ``first`` on, through the post ops.
 
     Args:
-        sums: Planes of tiles of sums, each as wide as the register tile.
+        sums: Planes of tiles of sums, each of whole vectors.
+        sums_row: Bytes from one tile to the next.
         width: Channels of them that exist.
         output, residual: Address of the first of these channels in pixel 0.
         bias: Address of the first of these channels' bias.
     """
-    m, vector = outputs(kind), vector_bytes(kind)
-    slab_row = tile_columns(kind) * vector
+    m, slab_row = outputs(kind), sums_row
     # Of planes, neighbouring tiles share a slab: their pixels fill a vector.
     most = 1
     if s.plane_bytes:
@@ -123,9 +123,13 @@ def store_tiles(kind, g, s, sums, first, count, width, output, bias, residual, s
             begin = 0
             if in_place:
                 begin = width - width % lanes(kind)
-            _store_slab(
-                kind, g, s, slab, most, rows, pixels, pixel, begin, width, output, bias, residual
-            )
+            line = most * m * slab_row
+            table = slab + m * line + lanes(kind) * slab_row
+            for row in range(rows):
+                _store_line(
+                    vectors_of(kind), g, s, slab + row * line, slab_row, table, pixels,
+                    pixel + row * g.step_h * g.out_w, begin, width, output, bias, residual,
+                )  # fmt: skip
         i += tiles
         tile_w += tiles
         if tile_w == g.grid_w:
@@ -137,25 +141,21 @@ def store_tiles(kind, g, s, sums, first, count, width, output, bias, residual, s
 
 
 @device
-def _store_slab(kind, g, s, slab, most, rows, pixels, pixel, begin, width, output, bias, residual):
-    """Channels ``begin`` to ``width`` of the pixels that exist."""
-    m, size = outputs(kind), itemsize(kind)
-    slab_row = tile_columns(kind) * vector_bytes(kind)
-    row_bytes = most * m * slab_row
-    table = slab + m * row_bytes + lanes(kind) * slab_row
-    for i in range(rows):
-        line = slab + i * row_bytes
-        if g.simple and s.plane_bytes == 0:
-            for j in range(pixels):
-                place = output + (pixel + j * g.step_w) * s.row_bytes
-                for at in range(begin * size, width * size, vector_bytes(kind)):
-                    value = load(kind, line + j * slab_row + at)
-                    store_first(place + at, value, width - at // size)
-        else:
-            for j in range(pixels):
-                store_word(table + 8 * j, pixel + j * g.step_w)
-            if not g.simple:
-                store_rows(kind, s, line, pixels, width, table, output, bias, residual)
-            if s.plane_bytes:
-                store_planes(kind, s, line, pixels, width, table, output)
-        pixel += g.step_h * g.out_w
+def _store_line(
+    kind, g, s, line, slab_row, table, pixels, pixel, begin, width, output, bias, residual
+):
+    """Channels ``begin`` to ``width`` of the pixels of a line that exist."""
+    size = itemsize(kind)
+    if g.simple and s.plane_bytes == 0:
+        for j in range(pixels):
+            place = output + (pixel + j * g.step_w) * s.row_bytes
+            for at in range(begin * size, width * size, vector_bytes(kind)):
+                value = load(kind, line + j * slab_row + at)
+                store_first(place + at, value, width - at // size)
+        return
+    for j in range(pixels):
+        store_word(table + 8 * j, pixel + j * g.step_w)
+    if not g.simple:
+        put_rows(kind, s, line, slab_row, pixels, width, table, output, bias, residual)
+    if s.plane_bytes:
+        put_planes(kind, s, line, slab_row, pixels, width, table, output)

@@ -51,6 +51,17 @@ class Winograd(Tile):
 
 
 @intrinsic
+def transform_of(context, tile):
+    """The kind of a tile's transforms, whatever its rows and columns."""
+    transform = TransformType(tile.element, tile.minimal)
+
+    def codegen(context, builder, signature, args):
+        return context.get_dummy_value()
+
+    return transform(tile), codegen
+
+
+@intrinsic
 def outputs(context, kind):
     """Outputs of a window along one axis: m of F(m, 3)."""
 

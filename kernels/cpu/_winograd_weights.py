@@ -12,6 +12,7 @@ from __future__ import annotations
 from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Program, Step, WeightFormat
+from convforge.kernels.cpu._convert import vectors_of
 from convforge.kernels.cpu._vector import itemsize, lanes, load_first, store
 from convforge.kernels.cpu._weights import (
     PANELS,
@@ -27,7 +28,7 @@ from convforge.kernels.cpu._winograd_transform import Transform, side, transform
 from convforge.kernels.cpu._winograd_windows import places
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import embedded, kernel
+from convforge.runtime.jit import device, kernel
 from convforge.runtime.tasks import claimed
 
 _PANELS_BYTES = PANELS.nbytes
@@ -97,7 +98,7 @@ def transform_filters(kind, constants, pointers, worker, work):
         first = (block - group * g.blocks) * g.width
         source = p.plain + group * g.group_bytes + first * g.output_bytes + begin * g.input_bytes
         outputs_here = min(g.width, g.outputs - first)
-        tap_bytes, input_bytes = _taps_of(kind, g, source, taps, outputs_here, inputs)
+        tap_bytes, input_bytes = _taps_of(vectors_of(kind), g, source, taps, outputs_here, inputs)
         first_tap = taps
         if c.backwards:
             first_tap, tap_bytes = taps + (g.taps - 1) * tap_bytes, -tap_bytes
@@ -111,7 +112,7 @@ def transform_filters(kind, constants, pointers, worker, work):
                 transform_weights(kind, at + j, tap_bytes, to + j, c.plane_bytes)
 
 
-@embedded
+@device
 def _taps_of(kind, g, source, target, count, inputs):
     """Taps of a few inputs of ``count`` outputs as rows; bytes between taps, between inputs."""
     row, size = g.width * itemsize(kind), itemsize(kind)
