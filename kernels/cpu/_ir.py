@@ -19,6 +19,22 @@ def at(builder, address, llvm_type):
     return builder.inttoptr(address, llvm_type.as_pointer())
 
 
+def settled(builder, address, after=(), register=""):
+    """The address as it is: its parts are not mixed with the steps that follow.
+
+    LLVM would compute all addresses of a strip anew wherever one part of them changes.
+
+    Args:
+        after: Vectors that the compiler must know before it uses the address. The processor
+            waits for nothing: not an instruction stands here.
+        register: Letter of inline assembly for a vector register of the target.
+    """
+    arguments = [_WORD, *(vector.type for vector in after)]
+    constraints = ",".join(["=r", "0", *[register] * len(after)])
+    same = ir.InlineAsm(ir.FunctionType(_WORD, arguments), "", constraints)
+    return builder.call(same, [address, *after])
+
+
 def load_element(builder, address, kind):
     """One element from memory."""
     value = builder.load(at(builder, address, kind.vector.llvm.element))

@@ -13,8 +13,8 @@ from __future__ import annotations
 from numba.core import types
 from numba.extending import intrinsic
 
-from convforge.kernels.cpu._ir import constant, load_vector, multiply_add, store_vector
-from convforge.kernels.cpu._strip import apart, loader, settled
+from convforge.kernels.cpu._ir import constant, load_vector, multiply_add, settled, store_vector
+from convforge.kernels.cpu._strip import apart, loader
 
 
 def _where(builder, condition, values, change):

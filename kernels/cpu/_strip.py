@@ -16,6 +16,7 @@ from convforge.kernels.cpu._ir import (
     load_vector,
     masked_load,
     masked_store,
+    settled,
     store_vector,
 )
 from convforge.kernels.cpu._vector import KindType, VectorType
@@ -120,15 +121,6 @@ def strip_store(context, strip, sums, address, step, count, lanes):
 
     places = (types.int64, types.int64, types.int64, types.int64)
     return types.void(strip, strip.outputs, *places), codegen
-
-
-def settled(builder, address):
-    """The address as it is: its parts are not mixed with the steps that follow.
-
-    LLVM would compute all addresses of a strip anew wherever one part of them changes.
-    """
-    same = ir.InlineAsm(ir.FunctionType(_WORD, [_WORD]), "", "=r,0")
-    return builder.call(same, [address])
 
 
 def apart(builder, address, step, i):

@@ -13,8 +13,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
-from convforge.kernels.cpu._ir import constant, load_vector, multiply_add, store_vector
-from convforge.kernels.cpu._strip import apart, settled
+from convforge.kernels.cpu._ir import constant, load_vector, multiply_add, settled, store_vector
+from convforge.kernels.cpu._strip import apart
 from convforge.kernels.cpu._vector import KindType, VectorType
 
 _TAPS = 3

@@ -21,10 +21,14 @@ from convforge.kernels.cpu._ir import (
     load_element,
     load_vector,
     multiply_add,
+    settled,
     store_vector,
 )
 from convforge.kernels.cpu._vector import KindType
-from convforge.runtime.jit import device
+from convforge.runtime.jit import device, inlined
+
+_ROWS_AHEAD = 2
+"""Elements loaded in front of their products: as many registers hold them."""
 
 
 class TileType(KindType):
@@ -209,20 +213,40 @@ def row_pointers(context, tile, table, offset):
 
 
 def _rank1(builder, tile, accumulators, elements, b):
-    """``acc[i, j] += elements[i] * b[j]``; ``elements`` loads the i-th one."""
+    """``acc[i, j] += elements[i] * b[j]``; ``elements`` loads one, given a finished row."""
     vector_bytes = tile.lanes * tile.vector.itemsize
     row_of_b = [
         load_vector(builder, builder.add(b, constant(j * vector_bytes)), tile.operand)
         for j in range(tile.columns)
     ]
+    rows = []
     for i in range(tile.rows):
-        splat = broadcast(builder, elements(i), tile.operand.vector.llvm)
+        finished = rows[-_ROWS_AHEAD] if len(rows) >= _ROWS_AHEAD else []
+        splat = broadcast(builder, elements(i, finished), tile.operand.vector.llvm)
+        rows.append([])
         for j, vector in enumerate(row_of_b):
             at = i * tile.columns + j
             total = builder.extract_value(accumulators, at)
             total = tile.multiply_add(builder, splat, vector, total)
             accumulators = builder.insert_value(accumulators, total, at)
+            rows[-1].append(total)
     return accumulators
+
+
+def scattered_elements(builder, tile, pointers, offset):
+    """Loads elements ``offset`` bytes behind pointers, one after another.
+
+    Left alone, LLVM counts every pointer up by itself instead of their one offset, and where it
+    does not, it loads all elements at once and spills the sums: twice the instructions.
+    """
+
+    def element(i, finished):
+        nonlocal offset
+        offset = settled(builder, offset, finished, tile.register)
+        address = builder.add(builder.extract_value(pointers, i), offset)
+        return load_element(builder, address, tile.operand)
+
+    return element
 
 
 @intrinsic
@@ -231,12 +255,8 @@ def outer(context, tile, accumulators, pointers, offset, b):
 
     def codegen(context, builder, signature, args):
         _, accumulators, pointers, offset, b = args
-
-        def element(i):
-            address = builder.add(builder.extract_value(pointers, i), offset)
-            return load_element(builder, address, tile.operand)
-
-        return _rank1(builder, tile, accumulators, element, b)
+        elements = scattered_elements(builder, tile, pointers, offset)
+        return _rank1(builder, tile, accumulators, elements, b)
 
     places = (tile.pointers, types.int64, types.int64)
     return tile.accumulators(tile, tile.accumulators, *places), codegen
@@ -249,7 +269,7 @@ def outer_adjacent(context, tile, accumulators, a, b):
     def codegen(context, builder, signature, args):
         _, accumulators, a, b = args
 
-        def element(i):
+        def element(i, finished):
             return load_element(builder, builder.add(a, constant(i * tile.vector.itemsize)), tile)
 
         return _rank1(builder, tile, accumulators, element, b)
@@ -257,7 +277,7 @@ def outer_adjacent(context, tile, accumulators, a, b):
     return tile.accumulators(tile, tile.accumulators, types.int64, types.int64), codegen
 
 
-@device
+@inlined
 def accumulate_run(tile, accumulators, table, offset, b, length, step, panel_row):
     """Add ``length`` rank-1 updates: rows from the table, ``step`` bytes on; B rows adjacent."""
     pointers = row_pointers(tile, table, offset)

@@ -79,6 +79,8 @@ class KindType(types.Type):
         self.lanes = cpu().vector_bytes // _ITEMSIZES[element]
         self.vector = VectorType(element, self.lanes)
         self.scalar = _SCALARS[element]
+        # Inline assembly's letter for one of its vectors.
+        self.register = "w" if cpu().isa == "neon" else "v"
         super().__init__(name=name or f"Vector[{element}x{self.lanes}]")
 
     @property

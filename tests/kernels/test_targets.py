@@ -1,4 +1,4 @@
-"""Code for other machines: AVX2 and plain targets run here, NEON is compiled and read."""
+"""Code for other machines: AVX2 and plain targets run here, the tile is compiled and read."""
 
 from __future__ import annotations
 
@@ -64,37 +64,42 @@ except UnsupportedProblem as refusal:
 else:
     raise AssertionError("conv_dot runs without its instruction")
 """
-# A NEON tile on this machine's LLVM: the loop of accumulate_run, for an aarch64 target.
-NEON = """
+# A tile on this machine's LLVM: the loop of accumulate_run, for another target.
+TILE = """
+import sys
 from llvmlite import binding, ir
 from convforge.contract import Machine
 from convforge.kernels.cpu import _tile, _tile_shape, _vector
 from convforge.runtime import machine
-neon = Machine(device="cpu", isa="neon", vector_bytes=16, registers=32, threads=1,
-               l1_bytes=1, l2_bytes=1, l3_bytes=1)
-_vector.cpu = lambda: neon
+isa, vector_bytes, triple, name = sys.argv[1:]
+other = Machine(device="cpu", isa=isa, vector_bytes=int(vector_bytes), registers=32, threads=1,
+                l1_bytes=1, l2_bytes=1, l3_bytes=1)
+_vector.cpu = lambda: other
 binding.initialize_all_targets()
 binding.initialize_all_asmprinters()
-rows, columns = _tile_shape.choose_shape(neon, 4, 8 * 1000, 12 * 1000)
+rows, columns = _tile_shape.choose_shape(other, 4, 8 * 7000, 96 * 1000)
 tile = _tile.TileType("f32", rows, columns)
-module = ir.Module("neon")
+module = ir.Module("tile")
 word = ir.IntType(64)
-function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 4), "tile")
-a, b, out, count = function.args
+function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 6), "tile")
+a, b, out, count, width, moved = function.args
 entry, loop, done = (function.append_basic_block(n) for n in ("entry", "loop", "done"))
 builder = ir.IRBuilder(entry)
 places = rows * columns
 array = ir.ArrayType(tile.vector.llvm, places)
 zero = ir.Constant(array, [ir.Constant(tile.vector.llvm, [0.0] * tile.lanes)] * places)
+pointers = ir.Constant(ir.ArrayType(word, rows), ir.Undefined)
+for i in range(rows):
+    place = builder.inttoptr(builder.add(a, ir.Constant(word, 8 * i)), word.as_pointer())
+    pointer = builder.add(builder.load(place), moved)
+    pointers = builder.insert_value(pointers, pointer, i)
 builder.branch(loop)
 builder.position_at_end(loop)
 step = builder.phi(word)
 sums = builder.phi(array)
-def element(i):
-    at = builder.add(a, builder.add(builder.mul(step, ir.Constant(word, 4)),
-                                    ir.Constant(word, 4096 * i)))
-    return _tile.load_element(builder, at, tile)
-panel = builder.add(b, builder.mul(step, ir.Constant(word, 16 * columns)))
+offset = builder.mul(step, width)
+element = _tile.scattered_elements(builder, tile, pointers, offset)
+panel = builder.add(b, builder.mul(step, ir.Constant(word, int(vector_bytes) * columns)))
 added = _tile._rank1(builder, tile, sums, element, panel)
 following = builder.add(step, ir.Constant(word, 1))
 step.add_incoming(ir.Constant(word, 0), entry)
@@ -104,13 +109,15 @@ sums.add_incoming(added, loop)
 builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
 builder.position_at_end(done)
 for i in range(places):
-    at = builder.add(out, ir.Constant(word, 16 * i))
+    at = builder.add(out, ir.Constant(word, int(vector_bytes) * i))
     _tile.store_vector(builder, builder.extract_value(added, i), at, 4)
 builder.ret_void()
-target = binding.Target.from_triple("aarch64-unknown-linux-gnu")
-chosen = target.create_target_machine(cpu="neoverse-n1", opt=3)
+target = binding.Target.from_triple(triple)
+chosen = target.create_target_machine(cpu=name, opt=3)
 parsed = binding.parse_assembly(str(module).replace(str(module.triple) or "\\0", ""))
-parsed.triple = "aarch64-unknown-linux-gnu"
+parsed.triple = triple
+passes = binding.create_pass_builder(chosen, binding.PipelineTuningOptions(3))
+passes.getModulePassManager().run(parsed, passes)
 print(rows, columns)
 print(chosen.emit_assembly(parsed))
 """
@@ -134,11 +141,21 @@ def test_narrower_targets_are_exact_here(isa, tmp_path):
     python(RUN, isa, **TARGETS[isa], CONVFORGE_CACHE_DIR=str(tmp_path))
 
 
-def test_the_neon_tile_stays_in_registers():
-    """Every product of the inner loop is one fmla, and no accumulator is spilled inside it."""
-    text = python(NEON)
+@pytest.mark.parametrize(
+    ("isa", "vector_bytes", "triple", "name", "product", "spill"),
+    [
+        ("neon", "16", "aarch64-unknown-linux-gnu", "neoverse-n1", "fmla", r"(str|stp|stur)\s+q"),
+        ("avx512", "64", "x86_64-unknown-linux-gnu", "znver4", "vfmadd", r"vmov\w+\s+%zmm"),
+    ],
+)
+def test_the_tile_stays_in_registers(isa, vector_bytes, triple, name, product, spill):
+    """The loop is one instruction a product, two or so a row, and no sum leaves its register."""
+    text = python(TILE, isa, vector_bytes, triple, name)
     rows, columns = (int(n) for n in text.splitlines()[0].split())
-    bodies = [b for b in re.split(r"\n\.LBB\w+:", text) if "fmla" in b]
-    body = max(bodies, key=lambda b: b.count("fmla")).partition("b.lt")[0]
-    assert body.count("fmla") == rows * columns
-    assert not re.search(r"(str|stp|stur)\s+q\d+", body), body
+    bodies = re.split(r"\n\.LBB\w+:", text)
+    body = max(bodies, key=lambda b: b.count(product))
+    body = re.split(r"\n\tb\.\w+|\n\tj\w+", body)[0]
+    instructions = re.findall(r"\n\t[a-z].*", body)
+    assert sum(product in line for line in instructions) == rows * columns
+    assert not re.search(spill, body), body
+    assert len(instructions) <= rows * columns + 2 * rows + columns + 5, body
