@@ -13,7 +13,7 @@ from convforge.contract import (
 )
 from convforge.kernels.cpu._convert import stored_itemsize
 from convforge.kernels.cpu._gather import Gather, Taps, gathers
-from convforge.kernels.cpu._images import Images, output_strides
+from convforge.kernels.cpu._images import Images, output_strides, unpadded
 from convforge.kernels.cpu._locate import (
     COLUMNS,
     GRID_BYTES,
@@ -34,6 +34,7 @@ from convforge.kernels.cpu._store import (
 )
 from convforge.kernels.cpu._tile import (
     Tile,
+    accumulate_each,
     accumulate_run,
     tile_columns,
     tile_rows,
@@ -43,7 +44,7 @@ from convforge.kernels.cpu._tile import (
 )
 from convforge.kernels.cpu._vector import itemsize, lanes
 from convforge.problem import ConvProblem, Direction
-from convforge.runtime.args import Layout
+from convforge.runtime.args import Layout, pack_table
 from convforge.runtime.jit import device, kernel
 from convforge.runtime.rawmem import copy_bytes, fill_bytes, load_word, store_word
 from convforge.runtime.tasks import claimed
@@ -57,7 +58,8 @@ MOST_TASKS_PER_THREAD = 4
 DIRECT = Layout(
     "Direct",
     "groups blocks first_block batch run line_run step tap_panel_bytes panel_bytes "
-    "group_source_bytes group_channels scratch_bytes zero_bytes zero_byte starts copies plain",
+    "group_source_bytes group_channels scratch_bytes zero_bytes zero_byte starts copies plain "
+    "offsets offsets_at",
 )
 _direct = DIRECT.view
 _DIRECT_BYTES = DIRECT.nbytes
@@ -104,8 +106,17 @@ def gather_multiply(tile, constants, pointers, worker, work):
         if c.copies:
             _copy_rows(tile, table, zeros + c.zero_bytes, c.run * size)
         for block in range(first, min(first + c.batch, c.blocks)):
+            offset = (c.first_block + block) * width
+            channel = group * c.group_channels + offset
+            left = min(width, c.group_channels - offset)
+            output = p.output + channel * (s.plane_bytes or stored_itemsize(tile))
             panel = p.weights + (group * c.blocks + block) * c.panel_bytes
             sums = tile_start(tile, p.weights + c.starts + (group * c.blocks + block) * panel_row)
+            if c.offsets:
+                sums = accumulate_each(
+                    tile, sums, table, constants + c.offsets_at, panel, c.offsets, panel_row
+                )
+                many = 0
             for i in range(many):
                 tap = tap_view(first_tap + i * TAP_BYTES)
                 rows_at, moved = table, tap.source_bytes
@@ -115,10 +126,6 @@ def gather_multiply(tile, constants, pointers, worker, work):
                     rows_at, moved = table + 8 * rows, 0
                 b = panel + tap.position * c.tap_panel_bytes
                 sums = accumulate_run(tile, sums, rows_at, moved, b, run, c.step, panel_row)
-            offset = (c.first_block + block) * width
-            channel = group * c.group_channels + offset
-            left = min(width, c.group_channels - offset)
-            output = p.output + channel * (s.plane_bytes or stored_itemsize(tile))
             if c.plain and left == width and s.plane_bytes == 0:
                 tile_scatter(tile, sums, table + 40 * rows, output, s.row_bytes)
                 continue
@@ -150,10 +157,10 @@ class GatherMultiply:
         fprop = problem.direction is Direction.FPROP
         self.outputs = problem.group_K if fprop else problem.group_C
         self.inputs = problem.group_C if fprop else problem.group_K
-        self.run = io.run or self.inputs
-        self.grids = io.grids or gathers(problem)
+        self.run = self.inputs
+        self.grids = gathers(unpadded(problem) if io.few else problem)
         # Where one pixel's channels lie right behind another's, neighbouring taps are one run.
-        adjacent = problem.groups == 1 and not io.source_planes
+        adjacent = problem.groups == 1 and not io.source_planes and not io.few
         self.lines = [grid.lines() if adjacent else (1, grid.taps) for grid in self.grids]
         longest = max(length for length, _ in self.lines) * self.run
         self.zero_bytes = -(-longest * self.size // 64) * 64
@@ -187,6 +194,9 @@ class GatherMultiply:
             len(grid.taps) == 1 and self.run * size >= _SET_BYTES and pixel_bytes % _SET_BYTES == 0
         )
         row_bytes, plane_bytes, dest_image = output_strides(problem, io.planes)
+        lines = lines if length > 1 else ()
+        space = pack_grid(grid, pixel_bytes, dest_image, image_bytes, lines)
+        offsets = self._offsets(grid, step, pixel_bytes) if io.few else ()
         constants = (
             DIRECT.pack(
                 groups=problem.groups,
@@ -206,9 +216,12 @@ class GatherMultiply:
                 starts=problem.groups * len(self.blocks) * self.panel_bytes,
                 copies=copies,
                 plain=not (problem.post or problem.accumulate),
+                offsets=len(offsets),
+                offsets_at=_DIRECT_BYTES + STORE_BYTES + len(space),
             )
             + pack_store(problem, row_bytes, plane_bytes)
-            + pack_grid(grid, pixel_bytes, dest_image, image_bytes, lines if length > 1 else ())
+            + space
+            + pack_table([offsets])
         )
         columns = len(blocks) * tile.width * problem.groups
         source_bytes = grid.images * prod(grid.source) * self.inputs * problem.groups * size
@@ -226,6 +239,13 @@ class GatherMultiply:
                 + grid.pixels * min(columns, self.outputs * problem.groups) * size,
             ),
         )
+
+    def _offsets(self, grid: Gather, step: int, pixel_bytes: int) -> tuple[int, ...]:
+        """Of every element that a pixel meets, in the order of the panel's rows."""
+        row_bytes = grid.source[2] * pixel_bytes
+        plane_bytes = grid.source[1] * row_bytes
+        taps = (d * plane_bytes + h * row_bytes + w * pixel_bytes for (d, h, w), _ in grid.taps)
+        return tuple(tap + c * step for tap in taps for c in range(self.inputs))
 
     def _batch(self, blocks: int, tiles: int, owners: int) -> int:
         """Blocks that a tile of pixels meets at once: panels in L2, work for every thread."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from math import prod
 
 from convforge.contract import Buffer, Step
-from convforge.kernels.cpu._gather import Gather, is_pointwise
+from convforge.kernels.cpu._gather import is_pointwise
 from convforge.kernels.cpu._planes import (
     is_channels_last,
     pad_step,
@@ -16,8 +15,8 @@ from convforge.kernels.cpu._planes import (
 )
 from convforge.problem import ConvProblem, Direction, Operand, PostOp
 
-_SHORT_RUN = 16
-"""Input channels below which rows of a padded copy beat single pixels: see conv_direct.md."""
+FEW_CHANNELS = 16
+"""Input channels below which a padded copy beats runs of so few: see conv_direct.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +26,7 @@ class Images:
     Attributes:
         source_planes: The source is read channels first, in place.
         planes: The output is written channels first, straight from the tile.
-        run, grids: Where the source is a padded copy: elements a tap spans, and its grid.
+        few: The source has its padding around it and few channels, in either order.
     """
 
     source: str
@@ -39,8 +38,7 @@ class Images:
     buffers: tuple[Buffer, ...]
     source_planes: bool = False
     planes: bool = False
-    run: int = 0
-    grids: tuple[Gather, ...] = ()
+    few: bool = False
 
 
 def output_strides(problem: ConvProblem, planes: bool) -> tuple[int, int, int]:
@@ -71,8 +69,8 @@ def images(
     """Operands of fprop or dgrad, channels last.
 
     Args:
-        tapwise: The kernel adds tap by tap. Then a source with few channels may be a padded
-            copy whose taps are rows, and a pointwise one, which no tap leaves, stays as it is.
+        tapwise: The kernel adds tap by tap. Then a source that no tap leaves stays in its order:
+            a pointwise one, and one of few channels, with padding around a copy of it.
         scattered: The kernel writes pixels that are not adjacent; those of a strided dgrad are
             not, unless this says otherwise.
         fill: What every byte of padding is.
@@ -84,14 +82,15 @@ def images(
         source, source_is = "y", (problem.y, problem.K, problem.out)
         output, output_is = "x", (problem.x, problem.C, problem.size)
     residual = "residual" if PostOp.RESIDUAL in problem.post else ""
-    source_planes = (
-        tapwise
-        and is_pointwise(problem)
-        and not is_channels_last(source_is[0].order, *source_is[1:])
-    )
+    few = tapwise and has_few_channels(problem)
+    in_order = few or (tapwise and is_pointwise(problem))
+    source_planes = in_order and not is_channels_last(source_is[0].order, *source_is[1:])
     before: tuple[Step, ...] = ()
     buffers: tuple[Buffer, ...] = ()
-    if not source_planes:
+    if few and any(a.pad_lo or a.pad_hi for a in problem.axes):
+        step, buffer = padded_copy(problem, source, fill, planes=source_planes)
+        source, before, buffers = "padded", (step,), (buffer,)
+    elif not in_order:
         source, before, buffers = channels_last(problem, source, *source_is)
     after: tuple[Step, ...] = ()
     name, steps, own = channels_last(problem, output, *output_is)
@@ -108,11 +107,6 @@ def images(
             before, own = before + steps, own + more
         after = (to_channels_first(name, output, operand.dtype, problem.N, channels, spatial),)
         buffers, output = buffers + own, name
-    run, grids = 0, tuple[Gather, ...]()
-    if tapwise and problem.direction is Direction.FPROP and wants_rows(problem):
-        step, buffer = padded_copy(problem, source, fill)
-        before, buffers = (*before, step), (*buffers, buffer)
-        source, run, grids = "padded", problem.C * problem.axes[-1].filter, (rows_of(problem),)
     return Images(
         source=source,
         output=output,
@@ -123,40 +117,31 @@ def images(
         buffers=buffers,
         source_planes=source_planes,
         planes=planes,
-        run=run,
-        grids=grids,
+        few=few,
     )
 
 
-def padded_copy(problem: ConvProblem, source: str, fill: int = 0) -> tuple[Step, Buffer]:
+def padded_copy(
+    problem: ConvProblem, source: str, fill: int = 0, *, planes: bool = False
+) -> tuple[Step, Buffer]:
     """The step that fills the buffer ``padded`` with x and the padding around it."""
     nbytes = problem.N * problem.C * prod(a.padded for a in problem.axes) * problem.x.dtype.itemsize
-    step = pad_step(source, "padded", problem.x.dtype, problem.N, problem.C, problem.axes, fill)
+    images, channels = (problem.N * problem.C, 1) if planes else (problem.N, problem.C)
+    step = pad_step(source, "padded", problem.x.dtype, images, channels, problem.axes, fill)
     return step, Buffer(name="padded", nbytes=nbytes)
 
 
-def wants_rows(problem: ConvProblem) -> bool:
-    """Few channels: a tap of one pixel is too short a run, a row of the filter is not."""
-    last = problem.axes[-1]
+def unpadded(problem: ConvProblem) -> ConvProblem:
+    """The same problem of images that have their padding around them."""
+    axes = (replace(a, size=a.padded, pad_lo=0, pad_hi=0) for a in problem.axes)
+    return replace(problem, axes=tuple(axes))
+
+
+def has_few_channels(problem: ConvProblem) -> bool:
+    """Whether the channels under a tap are too short a run for the loop around it."""
     return (
-        problem.groups == 1
-        and problem.C < _SHORT_RUN
-        and last.dilation == 1
-        and last.filter > 1
+        problem.direction is Direction.FPROP
+        and problem.groups == 1
+        and problem.C < FEW_CHANNELS
         and not is_pointwise(problem)
-    )
-
-
-def rows_of(problem: ConvProblem) -> Gather:
-    """The grid of a padded source whose taps are whole filter rows, adjacent in memory."""
-    fill = 3 - problem.rank
-    outer = problem.axes[:-1]
-    offsets = product(*([r * a.dilation for r in range(a.filter)] for a in outer))
-    return Gather(
-        images=problem.N,
-        source=(1,) * fill + tuple(a.padded for a in problem.axes),
-        grid=(1,) * fill + problem.out,
-        dest=(1,) * fill + problem.out,
-        step=(1,) * fill + tuple(a.stride for a in problem.axes),
-        taps=tuple(((0,) * fill + (*offset, 0), i) for i, offset in enumerate(offsets)),
     )

@@ -8,11 +8,12 @@ and the tile is parked in its panel between chunks.
 
 from __future__ import annotations
 
+from itertools import product
 from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Machine, Program, Step
-from convforge.kernels.cpu._gather import Gather, gathers
-from convforge.kernels.cpu._images import channels_last, padded_copy, rows_of, wants_rows
+from convforge.kernels.cpu._gather import Gather, gathers, is_pointwise
+from convforge.kernels.cpu._images import FEW_CHANNELS, channels_last, padded_copy
 from convforge.kernels.cpu._tile import (
     Tile,
     accumulate_pixels,
@@ -121,10 +122,37 @@ def _add_rows(tile, g, tap, sums, source, dy, first, stop):
     return sums
 
 
+def _wants_rows(problem: ConvProblem) -> bool:
+    """Few channels: a tap of one pixel is too short a run, a row of the filter is not."""
+    last = problem.axes[-1]
+    return (
+        problem.groups == 1
+        and problem.C < FEW_CHANNELS
+        and last.dilation == 1
+        and last.filter > 1
+        and not is_pointwise(problem)
+    )
+
+
+def _rows_of(problem: ConvProblem) -> Gather:
+    """The grid of a padded source whose taps are whole filter rows, adjacent in memory."""
+    fill = 3 - problem.rank
+    outer = problem.axes[:-1]
+    offsets = product(*([r * a.dilation for r in range(a.filter)] for a in outer))
+    return Gather(
+        images=problem.N,
+        source=(1,) * fill + tuple(a.padded for a in problem.axes),
+        grid=(1,) * fill + problem.out,
+        dest=(1,) * fill + problem.out,
+        step=(1,) * fill + tuple(a.stride for a in problem.axes),
+        taps=tuple(((0,) * fill + (*offset, 0), i) for i, offset in enumerate(offsets)),
+    )
+
+
 def _grid(problem: ConvProblem) -> tuple[Gather, int]:
     """The grid of fprop, and the run of channels that a tap spans in its source."""
-    if wants_rows(problem):
-        return rows_of(problem), problem.C * problem.axes[-1].filter
+    if _wants_rows(problem):
+        return _rows_of(problem), problem.C * problem.axes[-1].filter
     return gathers(problem)[0], problem.group_C
 
 
@@ -140,7 +168,7 @@ def outer_program(problem: ConvProblem, tile: Tile, machine: Machine) -> Program
     x, x_steps, x_buffers = channels_last(problem, "x", problem.x, problem.C, problem.size)
     y, y_steps, y_buffers = channels_last(problem, "y", problem.y, problem.K, problem.out)
     steps, buffers = (*x_steps, *y_steps), (*x_buffers, *y_buffers)
-    if wants_rows(problem):
+    if _wants_rows(problem):
         step, buffer = padded_copy(problem, x)
         x, steps, buffers = "padded", (*steps, step), (*buffers, buffer)
     panels = prod(panel_shape(problem, tile.width)) * size

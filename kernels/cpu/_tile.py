@@ -26,9 +26,10 @@ from convforge.kernels.cpu._ir import (
 )
 from convforge.kernels.cpu._vector import KindType
 from convforge.runtime.jit import device, inlined
+from convforge.runtime.rawmem import load_word
 
 _ROWS_AHEAD = 2
-"""Elements loaded in front of their products: as many registers hold them."""
+"""Rows whose elements are in registers at a time."""
 
 
 class TileType(KindType):
@@ -219,29 +220,23 @@ def _rank1(builder, tile, accumulators, elements, b):
         load_vector(builder, builder.add(b, constant(j * vector_bytes)), tile.operand)
         for j in range(tile.columns)
     ]
-    rows = []
+    sums = [builder.extract_value(accumulators, i) for i in range(tile.rows * tile.columns)]
     for i in range(tile.rows):
-        finished = rows[-_ROWS_AHEAD] if len(rows) >= _ROWS_AHEAD else []
+        before = max(0, i - _ROWS_AHEAD) * tile.columns
+        finished = sums[before : before + tile.columns] if i >= _ROWS_AHEAD else []
         splat = broadcast(builder, elements(i, finished), tile.operand.vector.llvm)
-        rows.append([])
-        for j, vector in enumerate(row_of_b):
-            at = i * tile.columns + j
-            total = builder.extract_value(accumulators, at)
-            total = tile.multiply_add(builder, splat, vector, total)
-            accumulators = builder.insert_value(accumulators, total, at)
-            rows[-1].append(total)
+        for at, vector in enumerate(row_of_b, i * tile.columns):
+            sums[at] = tile.multiply_add(builder, splat, vector, sums[at])
+            accumulators = builder.insert_value(accumulators, sums[at], at)
     return accumulators
 
 
 def scattered_elements(builder, tile, pointers, offset):
-    """Loads elements ``offset`` bytes behind pointers, one after another.
-
-    Left alone, LLVM counts every pointer up by itself instead of their one offset, and where it
-    does not, it loads all elements at once and spills the sums: twice the instructions.
-    """
+    """Loads elements ``offset`` bytes behind pointers, in order."""
 
     def element(i, finished):
         nonlocal offset
+        # LLVM would count up every pointer, or load all elements first and spill the sums.
         offset = settled(builder, offset, finished, tile.register)
         address = builder.add(builder.extract_value(pointers, i), offset)
         return load_element(builder, address, tile.operand)
@@ -283,6 +278,16 @@ def accumulate_run(tile, accumulators, table, offset, b, length, step, panel_row
     pointers = row_pointers(tile, table, offset)
     for i in range(length):
         accumulators = outer(tile, accumulators, pointers, i * step, b + i * panel_row)
+    return accumulators
+
+
+@inlined
+def accumulate_each(tile, accumulators, table, offsets, b, length, panel_row):
+    """Add ``length`` rank-1 updates: rows from the table, moved by one offset after another."""
+    pointers = row_pointers(tile, table, 0)
+    for i in range(length):
+        offset = load_word(offsets + 8 * i)
+        accumulators = outer(tile, accumulators, pointers, offset, b + i * panel_row)
     return accumulators
 
 

@@ -2,7 +2,8 @@
 
 Computes: fprop and dgrad as a gather over filter taps, wgrad as sums of outer products over
     pixels (:mod:`convforge.kernels.cpu._outer`); one to three axes, groups, stride, dilation.
-Layout: channels last in place; channels first through a blocked transpose. Weights as panels.
+Layout: channels last in place; channels first, pointwise layers and images of few channels as
+    they are, others through a blocked transpose. Weights as panels.
 Accumulates: in the operands' type (float32, float64, int32, int64), one sum per output in a
     fixed order; integers wrap.
 Good at: everything dense. Bad at: groups of few channels, which fill few lanes; large filters.

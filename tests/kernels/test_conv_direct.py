@@ -1,0 +1,34 @@
+"""conv_direct on images of few channels, which it reads in their own order."""
+
+import numpy as np
+import pytest
+
+from convforge import reference
+from convforge.plan import Policy, plan
+from convforge.testing.data import operands
+
+FEW = [
+    "fprop:f32:nhwc-krsc:n1c3h24w24_k64r7s7_st2x2_p3x3",
+    "fprop:f32:n1c3h24w23_k64r7s7_st2x2_p3x3",
+    "fprop:f32:n2c3h14w23_k40r3s5_st2x1_p1:0x2:3_d1x3",
+    "fprop:f32:nhwc:n2c7h14w23_k40r3s5_p1x2_d2x1",
+    "fprop:f64:n2c15h9w9_k17r1s1_st2x2_p1x1",
+    "fprop:f32:n2c3d5h8w9_k17t3r3s2_p1x1x1",
+    "fprop:f32:n2c3w19_k17s5_p3",
+]
+
+
+@pytest.mark.parametrize("text", FEW)
+def test_few_channels_are_padded_and_not_transposed(text):
+    chosen = plan(text, Policy(algorithm="conv_direct"))
+    assert [step.name for step in chosen.program.steps] == ["pad", "multiply"]
+    x, w = operands(chosen.problem, "integers").arrays
+    expected = reference.compute(chosen.problem, x, w)
+    assert np.array_equal(chosen(x, chosen.prepare(w)), expected)
+
+
+def test_what_no_tap_leaves_is_read_in_place():
+    chosen = plan("fprop:f32:n2c3h24w24_k40r4s4_st4x4", Policy(algorithm="conv_direct"))
+    assert [step.name for step in chosen.program.steps] == ["multiply"]
+    x, w = operands(chosen.problem, "integers").arrays
+    assert np.array_equal(chosen(x, w), reference.compute(chosen.problem, x, w))
