@@ -26,6 +26,7 @@ from convforge.kernels.cpu._locate import (
 )
 from convforge.kernels.cpu._store import (
     STORE_BYTES,
+    expect_planes,
     pack_store,
     slab_bytes,
     store_planes,
@@ -110,6 +111,8 @@ def gather_multiply(tile, constants, pointers, worker, work):
             channel = group * c.group_channels + offset
             left = min(width, c.group_channels - offset)
             output = p.output + channel * (s.plane_bytes or stored_itemsize(tile))
+            if s.plane_bytes:
+                expect_planes(s, count, left, table + 40 * rows, output)
             panel = p.weights + (group * c.blocks + block) * c.panel_bytes
             sums = tile_start(tile, p.weights + c.starts + (group * c.blocks + block) * panel_row)
             if c.offsets:

@@ -33,7 +33,7 @@ from convforge.kernels.cpu._vector import (
 from convforge.problem import ConvProblem, PostOp
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
-from convforge.runtime.rawmem import load_word
+from convforge.runtime.rawmem import load_word, prefetch_to_write
 
 ACTIVATIONS = (PostOp.RELU, PostOp.RELU6, PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH)
 _RELU, _RELU6, _SILU, _GELU, _GELU_TANH = range(1, 6)
@@ -131,6 +131,18 @@ def put_rows(kind, s, slab, slab_row, count, width, destinations, output, bias, 
                 store_all_stored(kind, output + offset + first, value)
             else:
                 store_stored(kind, output + offset + first, value, left)
+
+
+@device
+def expect_planes(s, count, width, destinations, output):
+    """Ask for the cache lines that :func:`store_planes` will write, while sums are computed.
+
+    A tile ends in a line of every plane that no tile was in before. The stores would wait for
+    these lines one after another, and the next tile for the stores.
+    """
+    place = output + load_word(destinations + 8 * (count - 1)) * s.row_bytes
+    for j in range(width):
+        prefetch_to_write(place + j * s.plane_bytes)
 
 
 @device

@@ -88,16 +88,32 @@ def replace_word(typing_context: Any, address: Any, expected: Any, value: Any) -
     return types.int64(types.int64, types.int64, types.int64), codegen
 
 
+def _ask(builder: Any, address: Any, write: int, near: int) -> None:
+    pointer, number = _BYTE.as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+    ask = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+    data = 1
+    hints = (ir.Constant(number, value) for value in (write, near, data))
+    builder.call(ask, [builder.inttoptr(address, pointer), *hints])
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def prefetch(typing_context: Any, address: Any) -> Any:
     """Ask for a cache line; an address that is nobody's does no harm."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, number = _BYTE.as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-        ask = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-        read, near, data = (ir.Constant(number, value) for value in (0, 2, 1))
-        builder.call(ask, [builder.inttoptr(args[0], pointer), read, near, data])
+        _ask(builder, args[0], write=0, near=2)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch_to_write(typing_context: Any, address: Any) -> Any:
+    """Ask for a cache line that will be written, for this core alone."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _ask(builder, args[0], write=1, near=3)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
