@@ -23,7 +23,7 @@ _TAPS = 3
 class SweepType(KindType):
     """Numba type of a sweep's configuration."""
 
-    columns = 1
+    columns = 4
 
     def __init__(self, element: str, lanes: int, rows: int, step: int):
         super().__init__(element, f"Sweep[{element}x{lanes},{rows},{step}]")
@@ -43,11 +43,13 @@ class Sweep:
 
     Attributes:
         lanes: Elements of a vector. rows: Of outputs, at a time. step: Stride on both axes.
+        columns: Vectors of a pixel that are swept one after another and may be stored together.
     """
 
     def __init__(self, element: str, lanes: int, rows: int, step: int):
         self._numba_type_ = SweepType(element, lanes, rows, step)
         self.lanes, self.rows, self.step = lanes, rows, step
+        self.columns = self._numba_type_.columns
 
     def __repr__(self):
         return repr(self._numba_type_)
