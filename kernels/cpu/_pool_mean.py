@@ -19,6 +19,7 @@ from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
     load,
+    load_first,
     load_scalar,
     scalar,
     splat,
@@ -47,6 +48,8 @@ from convforge.runtime.tasks import claimed, claimed_runs
 
 _POINTERS = Layout("MeanPointers", "source target scratch")
 _pointers = _POINTERS.view
+MANY_PIXELS = 16
+"""Of a window, from which on a vector is not summed over all of them at once."""
 
 
 @inlined
@@ -83,6 +86,39 @@ def column_divisor(g, axes, w):
     return 1 if g.divisor != 0 else counted(axis_view(axes + 2 * AXIS_BYTES), w)
 
 
+@inlined
+def _mean_of_many(kind, g, source, target, box, begin, end, divisor):
+    """Divided sum of a large box: row after row is added to the result, which stays in the L1.
+
+    A row's pixels are a few long runs; all pixels at once would be many short ones, far apart.
+    """
+    size, width = itemsize(kind), lanes(kind)
+    for d in range(box.d):
+        for h in range(box.h):
+            row = source + (d * box.d_step + h * box.h_step) * box.run_bytes
+            last = d + 1 == box.d and h + 1 == box.h
+            step = box.w_step * box.run_bytes
+            for c in range(begin, end, width):
+                count = end - c
+                total = zeros(kind)
+                place = row + c * size
+                if count >= width:
+                    if d + h > 0:
+                        total = load(kind, target + c * size)
+                    for _ in range(box.w):
+                        total = total + load(kind, place)
+                        place += step
+                else:
+                    if d + h > 0:
+                        total = load_first(kind, target + c * size, count)
+                    for _ in range(box.w):
+                        total = total + load_first(kind, place, count)
+                        place += step
+                if last:
+                    total = _divide(kind, g, total, divisor)
+                store_run(kind, target + c * size, total, count)
+
+
 @kernel
 def mean_channels_last(kind, constants, pointers, worker, work):
     """Divided sums, both ways; a task is a block of channels of a row of the target."""
@@ -104,6 +140,9 @@ def mean_channels_last(kind, constants, pointers, worker, work):
             target = p.target + (row * g.to_w + w) * g.run * size
             ask_behind(kind, g, p.source, rows, w, target + begin * size, (end - begin) * size)
             whole = divisor * column_divisor(g, axes, w)
+            if box.d * box.h * box.w >= MANY_PIXELS:
+                _mean_of_many(kind, g, source, target, box, begin, end, whole)
+                continue
             for i in range(begin, end, width):
                 c = max(min(i, g.run - width), 0) * size
                 mean = _divide(kind, g, _sum_box(kind, source + c, box, count), whole)

@@ -60,6 +60,8 @@ _NEAR_BYTES = 8 << 20
 """Operands that one core's share of the last cache keeps."""
 _TASKS = 16
 """Pieces of work for a few threads to share evenly."""
+_RUN = 256
+"""Channels of a task, at least: shorter runs of memory leave the hardware nothing to foresee."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,8 @@ def _rows(
 
 def _block(channels: int, pieces: int, kind: Wide) -> int:
     """Channels of a task: all of them, unless there are too few other pieces of work."""
-    return round_up(-(-channels * pieces // max(pieces, _TASKS)), kind.lanes)
+    share = -(-channels * pieces // max(pieces, _TASKS))
+    return round_up(max(share, _RUN), kind.lanes)
 
 
 def _whole_planes(problem: PoolProblem) -> bool:

@@ -225,3 +225,23 @@ def test_threads_record_apart():
     for thread in threads:
         thread.join()
     assert results == [True] * 4
+
+
+def test_a_leaf_keeps_a_gradient_that_was_made_for_it_and_copies_another():
+    gradients = np.ones(2, np.float32)
+
+    class Handed(Square):
+        def backward(self, grad):
+            return (gradients,)
+
+    class Made(Handed):
+        makes_gradients = True
+
+    x, y = leaf(1, 2), leaf(1, 2)
+    Handed()(x).sum().backward()
+    Made()(y).sum().backward()
+    assert not np.shares_memory(x.grad.numpy(), gradients)
+    assert np.shares_memory(y.grad.numpy(), gradients)
+    Made()(y).sum().backward()
+    np.testing.assert_array_equal(y.grad, [2, 2])
+    np.testing.assert_array_equal(gradients, [1, 1])

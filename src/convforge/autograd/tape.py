@@ -37,10 +37,14 @@ class Value:
         """A new Tensor that nothing is recorded of."""
         raise NotImplementedError
 
-    def _accumulate(self, grad: Array) -> None:
-        # Two leaves may be handed one array: the first is copied, the next are not added in place.
-        total = np.array(grad) if self.grad is None else self.grad._data + grad
-        self.grad = self._wrap(total)
+    def _accumulate(self, grad: Array, *, owned: bool = False) -> None:
+        # Two leaves may be handed one array: it is copied if others may hold it, and the next are
+        # not added in place.
+        if self.grad is not None:
+            grad = self.grad._data + grad
+        elif not owned:
+            grad = np.array(grad)
+        self.grad = self._wrap(grad)
 
 
 class _Edge(NamedTuple):
@@ -76,9 +80,12 @@ class Function:
             recorded; known in :meth:`forward`, so that what no gradient needs is not kept.
         reads_operands: Set it to False where :meth:`backward` reads no operand's memory: only
             then may an operand be overwritten before.
+        makes_gradients: Set it to True where :meth:`backward` returns arrays of their own, which
+            nothing else holds: a leaf then keeps them instead of copies.
     """
 
     reads_operands = True
+    makes_gradients = False
     needs: tuple[bool, ...] = ()
 
     def forward(self, *operands: Any) -> Array:
@@ -182,7 +189,7 @@ def backpropagate(root: Value, grad: Array, *, retain_graph: bool) -> None:
         for edge, g in found:
             target = edge.target
             if isinstance(target, Value):
-                target._accumulate(g)
+                target._accumulate(g, owned=node.makes_gradients)
             elif target in waiting:
                 waiting[target] = waiting[target] + g
             else:

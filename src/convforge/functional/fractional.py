@@ -88,6 +88,7 @@ class _FractionalMax(Function):
     """A fractional max pooling; the way back adds to the positions of the maxima."""
 
     reads_operands = False
+    makes_gradients = True
 
     def __init__(
         self,

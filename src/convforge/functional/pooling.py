@@ -217,6 +217,7 @@ class _Pooling(Function):
     """A pooling; the way back reads the maxima's positions, or nothing."""
 
     reads_operands = False
+    makes_gradients = True
 
     def __init__(self, args: PoolArguments, indices: bool) -> None:
         self.args = args

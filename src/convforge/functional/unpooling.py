@@ -72,6 +72,7 @@ class _Unpooling(Function):
     """Elements at the places that indices name; the way back takes them from there."""
 
     reads_operands = False
+    makes_gradients = True
 
     def __init__(
         self, rank: int, indices: Any, geometry: tuple[Any, ...], layout: str | None

@@ -16,7 +16,7 @@ import numpy as np
 
 KEPT_BYTES = 64 << 20
 _ALIGN = 64
-_WORTH_ALIGNING = 4 << 10
+_WORTH_ALIGNING = 16 << 10
 _CANARY = 0xA5
 _poisoned = False
 
