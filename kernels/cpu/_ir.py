@@ -84,9 +84,17 @@ def multiply_add(builder, a, b, c):
 
 def lanes_below(builder, count, lanes):
     """Mask of the first ``count`` lanes."""
-    words = ir.VectorType(_WORD, lanes)
+    # Narrow numbers: one instruction compares those of a wide vector.
+    small = ir.IntType(8 if lanes < 256 else 16)
+    words = ir.VectorType(small, lanes)
+    within = builder.select(
+        builder.icmp_unsigned("<", count, constant(lanes)), count, constant(lanes)
+    )
+    some = builder.select(builder.icmp_signed("<", count, constant(0)), constant(0), within)
     numbers = ir.Constant(words, list(range(lanes)))
-    return builder.icmp_signed("<", numbers, broadcast(builder, count, words))
+    return builder.icmp_unsigned(
+        "<", numbers, broadcast(builder, builder.trunc(some, small), words)
+    )
 
 
 def masked_load(builder, address, mask, kind):

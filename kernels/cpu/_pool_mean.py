@@ -1,13 +1,16 @@
-"""Sums over windows and their division, forward and backward.
+"""Sums over windows and their division.
 
-Backward is the same sum with source and target exchanged: an element of dx adds up the windows
-that contain it. Channels last, a vector is neighbouring channels. Channels first, a vector is
+Channels last, a vector is neighbouring channels, and backward is the same sum with source and
+target exchanged: an element of dx adds up the windows that contain it. Channels first, a vector is
 neighbouring columns: the rows of a window are summed into a *line* in L1, which has zeros around
 it, and the line is summed across.
 """
 
 from __future__ import annotations
 
+from math import prod
+
+from convforge.contract import Buffer, Cost, KernelRef, Program, Step
 from convforge.kernels.cpu._rows_met import (
     ask_behind,
     box_of_pixels,
@@ -20,19 +23,17 @@ from convforge.kernels.cpu._vector import (
     lanes,
     load,
     load_first,
-    load_scalar,
     scalar,
     splat,
     store_scalar,
     zeros,
 )
 from convforge.kernels.cpu._wide import (
+    Wide,
     fill,
     load_every,
     load_run,
     store_run,
-    turns_high,
-    turns_low,
 )
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
@@ -40,8 +41,12 @@ from convforge.kernels.cpu._windows import (
     axis_view,
     counted,
     meets,
+    pack_pool,
     pool_view,
+    round_up,
+    spans,
 )
+from convforge.problem import PoolProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
 from convforge.runtime.tasks import claimed, claimed_runs
@@ -53,7 +58,7 @@ MANY_PIXELS = 16
 
 
 @inlined
-def _sum_box(kind, address, box, count):
+def sum_box(kind, address, box, count):
     """Sum of the vectors at the runs of a box."""
     total = zeros(kind)
     for d in range(box.d):
@@ -65,7 +70,7 @@ def _sum_box(kind, address, box, count):
 
 
 @inlined
-def _divide(kind, g, total, divisor):
+def divide(kind, g, total, divisor):
     """Quotient; a gradient's is a product with the rounded inverse, many times as fast."""
     if g.backward or divisor & (divisor - 1) == 0:
         return total * splat(kind, scalar(kind, 1) / scalar(kind, divisor))
@@ -115,7 +120,7 @@ def _mean_of_many(kind, g, source, target, box, begin, end, divisor):
                         total = total + load_first(kind, place, count)
                         place += step
                 if last:
-                    total = _divide(kind, g, total, divisor)
+                    total = divide(kind, g, total, divisor)
                 store_run(kind, target + c * size, total, count)
 
 
@@ -145,7 +150,7 @@ def mean_channels_last(kind, constants, pointers, worker, work):
                 continue
             for i in range(begin, end, width):
                 c = max(min(i, g.run - width), 0) * size
-                mean = _divide(kind, g, _sum_box(kind, source + c, box, count), whole)
+                mean = divide(kind, g, sum_box(kind, source + c, box, count), whole)
                 store_run(kind, target + c, mean, count)
 
 
@@ -175,11 +180,11 @@ def sum_rows(kind, g, source, rows, line):
     else:
         for i in range(0, run, width):
             c = min(i, last) * size
-            store_run(kind, line + c, _sum_box(kind, first + c, box, count), count)
+            store_run(kind, line + c, sum_box(kind, first + c, box, count), count)
 
 
 @inlined
-def _sum_columns(kind, line, step, apart, taps):
+def sum_columns(kind, line, step, apart, taps):
     """Sum of elements of a line ``apart`` from each other, for a vector of windows."""
     size = itemsize(kind)
     total = load_every(kind, line, step)
@@ -228,9 +233,9 @@ def mean_channels_first(kind, constants, pointers, worker, work):
             target = p.target + (first + i) * to_w * size
             for w in range(0, to_w, width):
                 place = line + i * pitch + w * stride * size
-                total = _sum_columns(kind, place, stride, dilation, taps)
+                total = sum_columns(kind, place, stride, dilation, taps)
                 if g.divisor != 0:
-                    mean = _divide(kind, g, total, divisor)
+                    mean = divide(kind, g, total, divisor)
                 else:
                     counts = splat(kind, scalar(kind, divisor)) * load(kind, table + w * size)
                     mean = total / counts
@@ -240,75 +245,26 @@ def mean_channels_first(kind, constants, pointers, worker, work):
                 h, d = 0, d + 1 if d + 1 < g.to_d else 0
 
 
-@kernel
-def mean_channels_first_backward(kind, constants, pointers, worker, work):
-    """Divided sums backward; a task is a row of one plane of dx.
-
-    The rows of windows over it are summed to a line, which has zeros around it. At a stride of 1
-    an element of dx adds up the elements of the line before it, one a tap; at a stride of 2 even
-    and odd columns do so in turns. Else the line is spread to where the windows start, and windows
-    that do not overlap to all their taps, so that nothing is left to add.
-
-    Scratch: the lines, then one sum of rows.
-    """
-    g, p, axes = pool_view(constants), _pointers(pointers), constants + POOL_BYTES
-    w_axis = axis_view(axes + 2 * AXIS_BYTES)
-    size, width = itemsize(kind), lanes(kind)
-    line = p.scratch + worker * g.scratch_bytes
-    sums = line + g.line * g.chunk * size
-    fill(kind, line, scalar(kind, 0), g.line * g.chunk)
-    stride, dilation, taps = w_axis.stride, w_axis.dilation, w_axis.taps
-    to_w, from_w, pitch, pad = g.to_w, g.from_w, g.line * size, w_axis.pad
-    extent = (taps - 1) * dilation + 1
-    start = line + (extent - 1) * size
-    copies, added = 1, taps
-    if stride >= extent:
-        copies, added = taps, copies
-    by_two = stride == 2 and dilation == 1
-    for first, beyond in claimed_runs(work, worker, g.chunk):
-        count = beyond - first
-        rows = rows_met(g, axes, first)
-        for i in range(count):
-            here = start + i * pitch
-            if by_two or stride == 1:
-                sum_rows(kind, g, p.source, rows, here)
-            else:
-                sum_rows(kind, g, p.source, rows, sums)
-                for w in range(from_w):
-                    value = load_scalar(kind, sums + w * size)
-                    for copy in range(copies):
-                        store_scalar(kind, here + (w * stride + copy * dilation) * size, value)
-            rows = rows_behind(g, axes, rows)
-        for i in range(count):
-            here = start + i * pitch
-            target = p.target + (first + i) * to_w * size
-            if by_two:
-                for w in range(0, to_w, 2 * width):
-                    even = _sum_phase(kind, here, w + pad, taps)
-                    odd = _sum_phase(kind, here, w + pad + 1, taps)
-                    even = _divide(kind, g, even, g.divisor)
-                    odd = _divide(kind, g, odd, g.divisor)
-                    store_run(kind, target + w * size, turns_low(even, odd), to_w - w)
-                    if w + width < to_w:
-                        place = target + (w + width) * size
-                        store_run(kind, place, turns_high(even, odd), to_w - w - width)
-            else:
-                for w in range(0, to_w, width):
-                    place = here + (pad + w) * size
-                    total = _sum_columns(kind, place, 1, -dilation, added)
-                    mean = _divide(kind, g, total, g.divisor)
-                    store_run(kind, target + w * size, mean, to_w - w)
-
-
-@inlined
-def _sum_phase(kind, line, position, taps):
-    """Sums of the windows over every second position from a first one, at a stride of 2."""
-    tap = position & 1
-    place = line + (position >> 1) * itemsize(kind)
-    total = zeros(kind) if tap >= taps else load(kind, place)
-    for s in range(1, (taps - tap + 1) >> 1):
-        total = total + load(kind, place - s * itemsize(kind))
-    return total
+def divide_program(problem: PoolProblem, kind: Wide) -> Program:
+    """The launch before a backward average, channels last, whose divisors differ."""
+    d, h, w = spans(problem)
+    y_bytes = prod(problem.y_shape) * problem.x.dtype.itemsize
+    table = round_up(w.out * problem.C * problem.x.dtype.itemsize, 64)
+    step = Step(
+        name="divide",
+        kernel=KernelRef(divide_gradient, kind),
+        operands=("y", "shares", "divisors"),
+        constants=pack_pool(problem, channels_last=True, divisor=0, scratch_bytes=table),
+        tasks=problem.N * d.out * h.out,
+        cost=Cost(flops=prod(problem.y_shape), bytes=2 * y_bytes),
+    )
+    return Program(
+        steps=(step,),
+        buffers=(
+            Buffer(name="shares", nbytes=y_bytes),
+            Buffer(name="divisors", nbytes=table, scope="worker"),
+        ),
+    )
 
 
 @kernel

@@ -1,9 +1,8 @@
 """Adaptive windows, channels first: rows before columns, and the columns one by one.
 
 With ``n`` elements and ``o`` windows on an axis, window ``i`` holds those from ``floor(i n / o)``
-to ``ceil((i + 1) n / o)``. Asked which windows hold an element, the same rule answers with ``n``
-and ``o`` exchanged, so one kernel sums both ways. Extents differ from column to column: a table
-says where each column's elements begin in the line of reduced rows, and how many there are.
+to ``ceil((i + 1) n / o)``. Extents differ from column to column: a table says where each column's
+elements begin in the line of reduced rows, and how many there are.
 """
 
 from __future__ import annotations
@@ -37,16 +36,17 @@ _NOWHERE = np.iinfo(np.int64).max
 
 
 @inlined
-def _fill_table(g, w_axis, table):
-    for w in range(g.to_w):
-        first, count = meets(w_axis, w, g.backward)
-        store_word(table + w * ENTRY_BYTES, first)
-        store_word(table + w * ENTRY_BYTES + 8, count)
+def fill_table(axis, count, table, backward):
+    """For each of so many positions of an axis, what it meets."""
+    for i in range(count):
+        first, met = meets(axis, i, backward)
+        store_word(table + i * ENTRY_BYTES, first)
+        store_word(table + i * ENTRY_BYTES + 8, met)
 
 
 @kernel
 def mean_shares(kind, constants, pointers, worker, work):
-    """Divided sums forward, sums backward; a task is a row of one plane of the target.
+    """Divided sums; a task is a row of one plane of y.
 
     Scratch: the table, then the line.
     """
@@ -55,7 +55,7 @@ def mean_shares(kind, constants, pointers, worker, work):
     size = itemsize(kind)
     table = p.scratch + worker * g.scratch_bytes
     line = table + g.to_w * ENTRY_BYTES
-    _fill_table(g, w_axis, table)
+    fill_table(w_axis, g.to_w, table, False)
     for row in claimed(work, worker):
         rows = rows_met(g, axes, row)
         sum_rows(kind, g, p.source, rows, line)
@@ -66,8 +66,7 @@ def mean_shares(kind, constants, pointers, worker, work):
             total = scalar(kind, 0)
             for i in range(count):
                 total += load_scalar(kind, start + i * size)
-            # What comes back was divided before it was sent.
-            mean = total if g.backward else total / scalar(kind, divisor * count)
+            mean = total / scalar(kind, divisor * count)
             store_scalar(kind, p.target + (row * g.to_w + w) * size, mean)
 
 
@@ -83,7 +82,7 @@ def max_shares(kind, constants, pointers, worker, work):
     table = p.scratch + worker * g.scratch_bytes
     line = table + g.to_w * ENTRY_BYTES
     places = line + g.line * size
-    _fill_table(g, w_axis, table)
+    fill_table(w_axis, g.to_w, table, False)
     for row in claimed(work, worker):
         rows = rows_met(g, axes, row)
         if g.indices:

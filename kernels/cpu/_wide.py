@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
-from convforge.kernels.cpu._ir import constant, declare, load_element, load_vector
+from convforge.kernels.cpu._ir import broadcast, constant, declare, load_element, load_vector
 from convforge.kernels.cpu._vector import (
     KindType,
     VectorType,
@@ -93,6 +93,30 @@ def _load_apart(context, kind, address, step):
         return vector
 
     return kind.vector(kind, types.int64, types.int64), codegen
+
+
+@intrinsic
+def gather(context, kind, address, offsets):
+    """Elements anywhere, so many bytes from an address."""
+
+    def codegen(context, builder, signature, args):
+        _, address, offsets = args
+        vector = kind.vector.llvm
+        pointers = ir.VectorType(vector.element.as_pointer(), kind.lanes)
+        mask = ir.VectorType(ir.IntType(1), kind.lanes)
+        places = builder.add(broadcast(builder, address, offsets.type), offsets)
+        function = declare(
+            builder,
+            f"llvm.masked.gather.v{kind.lanes}{vector.element.intrinsic_name}.v{kind.lanes}p0",
+            vector,
+            [pointers, _LANE, mask, vector],
+        )
+        align = ir.Constant(_LANE, kind.vector.itemsize)
+        every = ir.Constant(mask, [1] * kind.lanes)
+        nothing = ir.Constant(vector, ir.Undefined)
+        return builder.call(function, [builder.inttoptr(places, pointers), align, every, nothing])
+
+    return kind.vector(kind, types.int64, VectorType("i64", kind.lanes)), codegen
 
 
 def _take_turns(even, half):

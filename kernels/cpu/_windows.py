@@ -141,7 +141,7 @@ def pack_pool(
     """The struct ``Pool`` and three of ``PoolAxis``, for kernels of either memory order.
 
     Args:
-        block: Channels of a task, where channels come last.
+        block: Channels of a task, where channels come last; else positions of a strip.
         divisor: Of an average; 0 asks for the counted taps of each window.
         line: Elements of a line with its margins, where channels come first.
         chunk: Lines that are filled before the first is read.

@@ -29,6 +29,7 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
+from convforge.kernels.cpu import _pool_mean_backward as mean_backward
 from convforge.kernels.cpu import _pool_planes as planes
 from convforge.kernels.cpu._pool_max import (
     argmax_channels_first,
@@ -42,9 +43,8 @@ from convforge.kernels.cpu._pool_max_backward import (
     scatter,
 )
 from convforge.kernels.cpu._pool_mean import (
-    divide_gradient,
+    divide_program,
     mean_channels_first,
-    mean_channels_first_backward,
     mean_channels_last,
 )
 from convforge.kernels.cpu._pool_shares import ENTRY_BYTES, max_shares, mean_shares
@@ -104,7 +104,7 @@ class PoolWindow:
         return None
 
     def program(self, problem: Problem, config: WindowConfig, machine: Machine) -> Program:
-        """One launch; two where the divisors of an average's gradient differ."""
+        """One launch; two, channels last, where the divisors of an average's gradient differ."""
         assert isinstance(problem, PoolProblem)
         kind = Wide(problem.x.dtype.value, config.lanes)
         if problem.kind is PoolKind.AVG:
@@ -123,7 +123,8 @@ def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
     register = machine.vector_bytes // problem.x.dtype.itemsize
     if _whole_planes(problem):
         return WindowConfig(max(register, 4))  # the sums of four planes go into one vector
-    run = problem.C if _channels_last(problem) else spans(problem)[2].target
+    w = spans(problem)[2]
+    run = problem.C if _channels_last(problem) else max(w.target, w.source * w.adaptive)
     # Sums over many pixels read longer runs of each: fewer jumps from page to page.
     counts = (8, 4, 2, 1) if problem.taps >= 16 and _channels_last(problem) else (4, 2, 1)
     fitting = [count for count in counts if count * register <= round_up(run, register)]
@@ -196,9 +197,11 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
     if _whole_planes(problem):
         kernel = planes.spread_planes if backward else planes.mean_planes
         return planes.program(problem, kernel, kind, source, target)
+    if backward and not _channels_last(problem):
+        return mean_backward.program(problem, kind)
     divisor, before = divisor_of(problem), Program(steps=())
     if backward and not divisor:
-        before, source, divisor = _divide_gradient(problem, kind), "shares", 1
+        before, source, divisor = divide_program(problem, kind), "shares", 1
     kernel, line, chunk, scratch = mean_channels_last, 0, 1, 0
     if not _channels_last(problem):
         w, size = spans(problem)[2], problem.x.dtype.itemsize
@@ -206,7 +209,7 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
         if problem.adaptive:
             kernel, scratch = mean_shares, w.target * ENTRY_BYTES + line * size
         else:
-            kernel = mean_channels_first_backward if backward else mean_channels_first
+            kernel = mean_channels_first
             chunk = max(_LINES_BYTES // (line * size), 1)
             scratch = (chunk * line + round_up(w.out, kind.lanes)) * size
     operands, lines = (source, target), {"line": line, "chunk": chunk, "scratch": scratch}
@@ -270,29 +273,6 @@ def _whole_planes(problem: PoolProblem) -> bool:
     """Whether the window is the image, and channels come first: planes are runs of memory."""
     return not _channels_last(problem) and all(
         axis.size == axis.filter == axis.padded and axis.out == 1 for axis in problem.axes
-    )
-
-
-def _divide_gradient(problem: PoolProblem, kind: Wide) -> Program:
-    """The launch before a backward average whose divisors differ."""
-    channels_last, (d, h, w) = _channels_last(problem), spans(problem)
-    y_bytes = prod(problem.y_shape) * problem.x.dtype.itemsize
-    row = w.out * (problem.C if channels_last else 1)
-    table = round_up(row * problem.x.dtype.itemsize, 64)
-    step = Step(
-        name="divide",
-        kernel=KernelRef(divide_gradient, kind),
-        operands=("y", "shares", "divisors"),
-        constants=pack_pool(problem, channels_last=channels_last, divisor=0, scratch_bytes=table),
-        tasks=problem.N * (1 if channels_last else problem.C) * d.out * h.out,
-        cost=Cost(flops=prod(problem.y_shape), bytes=2 * y_bytes),
-    )
-    return Program(
-        steps=(step,),
-        buffers=(
-            Buffer(name="shares", nbytes=y_bytes),
-            Buffer(name="divisors", nbytes=table, scope="worker"),
-        ),
     )
 
 
