@@ -1,4 +1,4 @@
-"""Elements from one type to another: half types to float32 and back, integers to wider ones.
+"""Elements from one type to another: half types to float32 and back, integers to wider types.
 
 Float32 becomes bfloat16 in integer arithmetic, to the nearest and ties to even: the processor's
 own instruction takes subnormal numbers for zeros.
@@ -97,13 +97,19 @@ def widened(builder, value, stored: VectorType, kind: VectorType):
         words = ir.VectorType(ir.IntType(32), stored.lanes)
         high = builder.shl(builder.zext(value, words), ir.Constant(words, [16] * stored.lanes))
         return builder.bitcast(high, kind.llvm)
-    assert is_integer(kind.llvm)
-    extend = builder.zext if stored.element.startswith("u") else builder.sext
+    unsigned = stored.element.startswith("u")
+    if is_integer(kind.llvm):
+        extend = builder.zext if unsigned else builder.sext
+    else:
+        extend = builder.uitofp if unsigned else builder.sitofp
     return extend(value, kind.llvm)
 
 
 def narrowed(builder, value, kind: VectorType, stored: VectorType):
-    """A vector of the kind's elements as they are stored, rounded to nearest; integers wrap."""
+    """A vector of the kind's elements as they are stored, rounded to nearest; integers wrap.
+
+    Floats to integers must be integers, and fit.
+    """
     if stored.element == kind.element:
         return value
     if stored.element == "f16":
@@ -111,6 +117,9 @@ def narrowed(builder, value, kind: VectorType, stored: VectorType):
         return builder.bitcast(half, stored.llvm)
     if stored.element == "bf16":
         return _to_bfloat16(builder, value, stored)
+    if not is_integer(kind.llvm):
+        convert = builder.fptoui if stored.element.startswith("u") else builder.fptosi
+        return convert(value, stored.llvm)
     return builder.trunc(value, stored.llvm)
 
 

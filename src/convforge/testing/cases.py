@@ -232,6 +232,11 @@ POOL = (
     "fprop:max:f16:n1c3h6w7_r3s3_p1x1+indices",
     "fprop:max:bf16:nhwc:n1c3h6w7_r3s3_p1x1",
     "fprop:avg:f16:n1c3h6w7_r3s3_p1x1",
+    *_all(
+        ["fprop", "dgrad"], ["max:f16", "max:bf16", "avg:f16", "avg:bf16"], _BOTH, POOL_WINDOWS[1:2]
+    ),
+    *_all(["fprop"], ["max:u8", "max:i16", "max:i32", "max:i64"], _BOTH, POOL_WINDOWS[1:2]),
+    "fprop:max:i32:n2c5h7w10_a3x4+indices",
     "fprop:avg:f32:nhwc:n1c4h7w7_r3s3_st2x2_p1x1+exclude_pad",
     "fprop:avg:f32:n1c4h7w7_r3s3_st2x2_p1x1+ceil+exclude_pad",
     "fprop:avg:f32:n1c4h7w7_r3s3_st2x2_p1x1+divisor5",
