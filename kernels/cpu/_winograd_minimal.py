@@ -47,6 +47,11 @@ class Minimal:
         return self.stride * self.m
 
     @property
+    def terms(self) -> float:
+        """Of a transformed pixel, about: phases do not meet in the matrices of a stride."""
+        return self.side / self.stride
+
+    @property
     def matrices(self) -> Transforms:
         """Exact."""
         return strided(self.m, TAPS, self.stride, self.points)
@@ -96,6 +101,11 @@ class Interleaved:
     def reach(self) -> int:
         """Pixels of dy from a window to the next."""
         return self.forward.m
+
+    @property
+    def terms(self) -> float:
+        """Of a transformed pixel, about."""
+        return self.forward.terms
 
     @property
     def matrices(self) -> Transforms:

@@ -61,7 +61,7 @@ class Part:
     layers: int
 
 
-_ROOMY_SIDE, _CROWDING = 6, 8
+_ROOMY_TERMS, _CROWDING = 6, 8
 """Planes of larger windows crowd each other out of the L2: products of 49 places were measured to
 run at 277 GFLOP/s where those of 36 ran at 316, one in eight for another row of places."""
 _TILE_STEPS = 4
@@ -229,11 +229,10 @@ def winograd_step(
 def _flops(windows: Windows, tile: Winograd, rows: int, blocks: int) -> int:
     """Work on one group, transforms and the tile's own stores as if they were products."""
     # A transformed vector takes about as many cycles as it has terms: measured on 64 channels.
-    filled = tile.minimal.side / tile.minimal.stride
-    terms = 2 * tile.lanes * filled * windows.planes
+    terms = 2 * tile.lanes * tile.minimal.terms * windows.planes
     inputs = windows.depths * -(-windows.inputs // tile.lanes)
     outputs = windows.target_depths * blocks * tile.width // tile.lanes
     depth_products = windows.taps * windows.inputs + _TILE_STEPS
     products = 2 * rows * windows.target_depths * depth_products * blocks * tile.width
-    products *= 1 + max(0, filled - _ROOMY_SIDE) / _CROWDING
+    products *= 1 + max(0, tile.minimal.terms - _ROOMY_TERMS) / _CROWDING
     return int(places(tile.minimal) * (terms * (inputs + outputs) + products))
