@@ -15,13 +15,16 @@ from convforge.kernels.cpu._convert import stored_itemsize
 from convforge.kernels.cpu._gather import Gather, Taps, gathers
 from convforge.kernels.cpu._images import Images, output_strides, unpadded
 from convforge.kernels.cpu._locate import (
-    COLUMNS,
     GRID_BYTES,
     TAP_BYTES,
+    behind,
     clip,
+    clipped,
+    destinations,
     grid_view,
     locate,
     pack_grid,
+    table_bytes,
     tap_view,
 )
 from convforge.kernels.cpu._store import (
@@ -87,7 +90,7 @@ def gather_multiply(tile, constants, pointers, worker, work):
     panel_row = width * size
 
     table = p.scratch + worker * c.scratch_bytes
-    slab = table + 8 * COLUMNS * rows
+    slab, pixels = behind(tile, table), destinations(tile, table)
     zeros = slab + (rows + lanes(tile)) * panel_row
     fill_bytes(zeros, c.zero_byte, c.zero_bytes)
 
@@ -112,7 +115,7 @@ def gather_multiply(tile, constants, pointers, worker, work):
             left = min(width, c.group_channels - offset)
             output = p.output + channel * (s.plane_bytes or stored_itemsize(tile))
             if s.plane_bytes:
-                expect_planes(s, count, left, table + 40 * rows, output)
+                expect_planes(s, count, left, pixels, output)
             panel = p.weights + (group * c.blocks + block) * c.panel_bytes
             sums = tile_start(tile, p.weights + c.starts + (group * c.blocks + block) * panel_row)
             if c.offsets:
@@ -126,19 +129,19 @@ def gather_multiply(tile, constants, pointers, worker, work):
                 if not inside:
                     if not clip(tile, g, tap, table, zeros):
                         continue
-                    rows_at, moved = table + 8 * rows, 0
+                    rows_at, moved = clipped(tile, table), 0
                 b = panel + tap.position * c.tap_panel_bytes
                 sums = accumulate_run(tile, sums, rows_at, moved, b, run, c.step, panel_row)
             if c.plain and left == width and s.plane_bytes == 0:
-                tile_scatter(tile, sums, table + 40 * rows, output, s.row_bytes)
+                tile_scatter(tile, sums, pixels, output, s.row_bytes)
                 continue
             tile_store(tile, sums, slab, panel_row)
             if not c.plain or s.plane_bytes == 0:
                 at = channel * stored_itemsize(tile)
                 bias, residual = p.bias + at, p.residual + at
-                store_rows(tile, s, slab, count, left, table + 40 * rows, output, bias, residual)
+                store_rows(tile, s, slab, count, left, pixels, output, bias, residual)
             if s.plane_bytes:
-                store_planes(tile, s, slab, count, left, table + 40 * rows, output)
+                store_planes(tile, s, slab, count, left, pixels, output)
 
 
 @device
@@ -167,7 +170,7 @@ class GatherMultiply:
         self.lines = [grid.lines() if adjacent else (1, grid.taps) for grid in self.grids]
         longest = max(length for length, _ in self.lines) * self.run
         self.zero_bytes = -(-longest * self.size // 64) * 64
-        used = 8 * COLUMNS * tile.rows + slab_bytes(tile, self.size) + self.zero_bytes
+        used = table_bytes(tile) + slab_bytes(tile, self.size) + self.zero_bytes
         if self.run * self.size >= _SET_BYTES:
             used += tile.rows * (self.run * self.size + _SKEW_BYTES)
         self.scratch = Buffer(name="scratch", nbytes=-(-used // 64) * 64, scope="worker")

@@ -14,10 +14,11 @@ from convforge.kernels.cpu._rows import (
     pick,
     plus,
     row_numbers,
+    rows_bytes,
     times_plus,
     within,
 )
-from convforge.kernels.cpu._tile import tile_rows, zeros_count
+from convforge.kernels.cpu._tile import Tile, zeros_count
 from convforge.kernels.cpu._vector import store
 from convforge.runtime.args import Layout, pack_table
 from convforge.runtime.jit import device, inlined
@@ -83,8 +84,31 @@ def pack_grid(
     return GRID.pack(**fields) + pack_table(rows)
 
 
-COLUMNS = 6
+_COLUMNS = 6
 """Tables of a tile, each one int64 a row: pointer, clipped pointer, d, h, w, destination pixel."""
+
+
+def table_bytes(tile: Tile) -> int:
+    """Memory of the tables that :func:`locate` fills."""
+    return _COLUMNS * 8 * tile.slots
+
+
+@inlined
+def clipped(tile, table):
+    """Where the clipped pointers are."""
+    return table + rows_bytes(tile)
+
+
+@inlined
+def destinations(tile, table):
+    """Where the destination pixels are."""
+    return table + 5 * rows_bytes(tile)
+
+
+@inlined
+def behind(tile, table):
+    """The end of the tables."""
+    return table + _COLUMNS * rows_bytes(tile)
 
 
 @device
@@ -109,7 +133,7 @@ def locate(tile, g, source, pixel, count, table):
         h, d = _carry(h, d, g.grid_h)
         d, n = _carry(d, n, g.grid_d)
 
-    column = 8 * tile_rows(tile)
+    column = rows_bytes(tile)
     dest = times_plus(n, g.dest_image, every_row(tile, g.first_w))
     dest = times_plus(w, g.jump_w, dest)
     dest = times_plus(h, g.jump_h * g.dest_w, plus(dest, g.first_h * g.dest_w))
@@ -149,7 +173,7 @@ def clip(tile, g, tap, table, zeros):
 
     Returns whether it stays inside for any row, or products with ``zeros`` count as well.
     """
-    column = 8 * tile_rows(tile)
+    column = rows_bytes(tile)
     d = within(load_rows(tile, table + 2 * column), tap.d, g.source_d)
     h = within(load_rows(tile, table + 3 * column), tap.h, g.source_h)
     w = within(load_rows(tile, table + 4 * column), tap.w, g.source_w)

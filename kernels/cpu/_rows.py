@@ -1,4 +1,7 @@
-"""Vectors of int64 with a lane for each row of a tile: positions of pixels, all rows at once."""
+"""Vectors of int64 with a lane for each row of a tile: positions of pixels, all rows at once.
+
+There are as many lanes as the next power of two: LLVM takes others apart into single numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
-from convforge.kernels.cpu._ir import at, broadcast
+from convforge.kernels.cpu._ir import at, broadcast, constant
 from convforge.kernels.cpu._vector import VectorType
 
 
@@ -25,12 +28,22 @@ class _MaskModel(models.PrimitiveModel):
 
 
 @intrinsic
-def row_numbers(context, tile):
-    """0, 1, 2 and so on."""
-    rows = VectorType("i64", tile.rows)
+def rows_bytes(context, tile):
+    """Memory of one number a row."""
 
     def codegen(context, builder, signature, args):
-        return ir.Constant(rows.llvm, list(range(tile.rows)))
+        return constant(8 * tile.slots)
+
+    return types.int64(tile), codegen
+
+
+@intrinsic
+def row_numbers(context, tile):
+    """0, 1, 2 and so on."""
+    rows = VectorType("i64", tile.slots)
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(rows.llvm, list(range(tile.slots)))
 
     return rows(tile), codegen
 
@@ -38,7 +51,7 @@ def row_numbers(context, tile):
 @intrinsic
 def every_row(context, tile, value):
     """One number in every row."""
-    rows = VectorType("i64", tile.rows)
+    rows = VectorType("i64", tile.slots)
 
     def codegen(context, builder, signature, args):
         return broadcast(builder, args[1], rows.llvm)
@@ -49,7 +62,7 @@ def every_row(context, tile, value):
 @intrinsic
 def load_rows(context, tile, address):
     """A number for each row from memory."""
-    rows = VectorType("i64", tile.rows)
+    rows = VectorType("i64", tile.slots)
 
     def codegen(context, builder, signature, args):
         value = builder.load(at(builder, args[1], rows.llvm))

@@ -37,6 +37,7 @@ class TileType(KindType):
 
     def __init__(self, element: str, rows: int, columns: int):
         self.rows, self.columns = rows, columns
+        self.slots = 1 << (rows - 1).bit_length()
         super().__init__(element, f"Tile[{element},{rows},{columns}]")
         self.accumulators = types.UniTuple(self.vector, rows * columns)
         self.pointers = types.UniTuple(types.int64, rows)
@@ -62,7 +63,7 @@ class Tile:
 
     def __init__(self, element: str, rows: int, columns: int):
         self._numba_type_ = TileType(element, rows, columns)
-        self.rows = rows
+        self.rows, self.slots = rows, self._numba_type_.slots
         self.lanes = self._numba_type_.lanes
         self.itemsize = self._numba_type_.vector.itemsize
         self.zero_byte = self._numba_type_.zero_byte

@@ -34,12 +34,14 @@ from convforge.contract import (
 from convforge.kernels.cpu._gather import Gather, gathers
 from convforge.kernels.cpu._images import Images, images, output_strides
 from convforge.kernels.cpu._locate import (
-    COLUMNS,
     GRID_BYTES,
     TAP_BYTES,
+    behind,
+    destinations,
     grid_view,
     locate,
     pack_grid,
+    table_bytes,
     tap_view,
 )
 from convforge.kernels.cpu._lower import LOWERING_BYTES, lower, lowering_view, pack_lowering
@@ -107,7 +109,7 @@ def lowered_multiply(tile, constants, pointers, worker, work):
     panel_row = width * size
 
     table = p.scratch + worker * c.scratch_bytes
-    slab = table + 8 * COLUMNS * rows
+    slab, pixels = behind(tile, table), destinations(tile, table)
     matrix = slab + (rows + lanes(tile)) * panel_row
     chunks = (g.pixels + c.chunk - 1) // c.chunk
     for task in claimed(work, worker):
@@ -138,9 +140,9 @@ def lowered_multiply(tile, constants, pointers, worker, work):
                 left = min(width, c.group_channels - block * width)
                 output = p.output + channel * (s.plane_bytes or size)
                 bias, residual = p.bias + channel * size, p.residual + channel * size
-                store_rows(tile, s, slab, count, left, table + 40 * rows, output, bias, residual)
+                store_rows(tile, s, slab, count, left, pixels, output, bias, residual)
                 if s.plane_bytes:
-                    store_planes(tile, s, slab, count, left, table + 40 * rows, output)
+                    store_planes(tile, s, slab, count, left, pixels, output)
 
 
 def _multiply_step(
@@ -194,7 +196,7 @@ def _scratch_bytes(problem: ConvProblem, tile: Tile, tiles: int) -> int:
     size = problem.x.dtype.itemsize
     inputs = problem.group_C if problem.direction is Direction.FPROP else problem.group_K
     matrix = tiles * tile.rows * problem.taps * inputs * size
-    return -(-(8 * COLUMNS * tile.rows + slab_bytes(tile, size) + matrix) // 64) * 64
+    return -(-(table_bytes(tile) + slab_bytes(tile, size) + matrix) // 64) * 64
 
 
 class ConvIm2col:
