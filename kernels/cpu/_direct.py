@@ -63,7 +63,7 @@ DIRECT = Layout(
     "Direct",
     "groups blocks first_block batch run line_run step tap_panel_bytes panel_bytes "
     "group_source_bytes group_channels scratch_bytes zero_bytes zero_byte starts copies plain "
-    "offsets offsets_at",
+    "offsets offsets_at ahead",
 )
 _direct = DIRECT.view
 _DIRECT_BYTES = DIRECT.nbytes
@@ -114,7 +114,7 @@ def gather_multiply(tile, constants, pointers, worker, work):
             channel = group * c.group_channels + offset
             left = min(width, c.group_channels - offset)
             output = p.output + channel * (s.plane_bytes or stored_itemsize(tile))
-            if s.plane_bytes:
+            if c.ahead:
                 expect_planes(s, count, left, pixels, output)
             panel = p.weights + (group * c.blocks + block) * c.panel_bytes
             sums = tile_start(tile, p.weights + c.starts + (group * c.blocks + block) * panel_row)
@@ -224,6 +224,8 @@ class GatherMultiply:
                 plain=not (problem.post or problem.accumulate),
                 offsets=len(offsets),
                 offsets_at=_DIRECT_BYTES + STORE_BYTES + len(space),
+                # Smaller results stay in the L2 from call to call, where asking costs more.
+                ahead=io.planes and problem.N * dest_image * size > self.machine.l2_bytes,
             )
             + pack_store(problem, row_bytes, plane_bytes)
             + space
