@@ -32,7 +32,7 @@ from convforge.runtime.tasks import claimed
 _TAPS = 9
 _SEGMENT = 14
 """Pixels of a row whose sums wait in scratch, where they are not stored as they are."""
-_ALIASED_BYTES = 1 << 10
+_ALIASED_BYTES = 2 << 10
 """Pixels a multiple of this apart share so few sets of an L1 that they drive each other out.
 
 Stores to them lose their lines to later loads before they are done, so sums go through scratch and

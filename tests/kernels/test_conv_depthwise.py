@@ -28,7 +28,7 @@ GEOMETRIES = (
     "n1c4d7h9w20_k8t3r3s3_st2x2x2_p1x1x1_g4",
     "n1c2h17w18_k2r21s19_p10x9_g2",
     "n1c72h9w17_k72r3s3_p1x1_g72",
-    "n1c256h9w30_k256r3s3_st2x2_p1x1_g256",
+    "n1c512h9w30_k512r3s3_st2x2_p1x1_g512",
 )
 MIXED = GEOMETRIES[1::7]
 ORDERS = ("first", "last", "nhwc-kcrs-nchw", "nchw-krsc-nhwc")
