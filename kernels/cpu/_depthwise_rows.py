@@ -117,7 +117,9 @@ def depthwise_rows(strip, constants, pointers, worker, work):
                                     strip, sums, w_axis, x, pixel, i, count, w, w_step, 0, width
                                 )
                         target = row * g.to_w + phase + i * w_phases
-                        if g.plain and v.done == 0:
+                        # Overlapping the vector before, it stores the same again, if that is its
+                        # task's.
+                        if g.plain and (v.done == 0 or c > begin):
                             step, place = w_phases * pixel, v.output + target * pixel
                             strip_store(strip, sums, place, step, count, width)
                         else:
