@@ -56,6 +56,8 @@ from convforge.runtime.tasks import claimed
 _SET_BYTES = 4096
 """Rows this far apart share one set of the L1: more of them than ways evict each other."""
 _SKEW_BYTES = 64
+_FINDING_STEPS = 16
+"""Products of one vector in the time that it takes to find where a row's run of them begins."""
 MOST_TASKS_PER_THREAD = 4
 """Enough pieces that threads end together, few enough that pixels are located rarely."""
 
@@ -241,7 +243,7 @@ class GatherMultiply:
             tasks=problem.groups * -(-len(blocks) // batch) * tiles,
             joins=owners > 1,
             cost=Cost(
-                flops=2 * tiles * tile.rows * columns * len(grid.taps) * self.run,
+                flops=2 * tiles * tile.rows * self._steps(grid) * columns,
                 bytes=source_bytes
                 + problem.groups * len(blocks) * self.panel_bytes
                 + grid.pixels * min(columns, self.outputs * problem.groups) * size,
@@ -254,6 +256,12 @@ class GatherMultiply:
         plane_bytes = grid.source[1] * row_bytes
         taps = (d * plane_bytes + h * row_bytes + w * pixel_bytes for (d, h, w), _ in grid.taps)
         return tuple(tap + c * step for tap in taps for c in range(self.inputs))
+
+    def _steps(self, grid: Gather) -> int:
+        """Products of an output; with groups, and finding the short run of each of its taps."""
+        tile = self.tile
+        finding = _FINDING_STEPS * tile.lanes // tile.width if self.problem.groups > 1 else 0
+        return len(grid.taps) * (self.run + finding)
 
     def _batch(self, blocks: int, tiles: int, owners: int) -> int:
         """Blocks that a tile of pixels meets at once: panels in L2, work for every thread."""

@@ -1,14 +1,16 @@
-"""A strip of outputs whose channels meet within small groups, without a shuffle among the taps.
+"""A strip of outputs whose channels meet within their groups.
 
-A vector holds the channels of a few groups of ``members``. Lane i of a product can only be fed
-from lane i of the image, so it belongs to input i of its group; with weights rotated by d, to
-output ``(i + d) % members``. Sums are kept for each d over all taps, and turned into their places
-at the end, once for each output::
+Groups narrower than a vector: a vector holds the channels of a few groups of ``members``. Lane i
+of a product can only be fed from lane i of the image, so it belongs to input i of its group; with
+weights exchanged by d, to output ``i ^ d``. Sums are kept for each d over all taps, and brought to
+their places at the end, once for each output::
 
     sums[d][t][i] += w[d][i] * x[t][i]                      for every tap
-    y[t][i] = sum over d of sums[d][t][(i - d) % members]
+    y[t][i] = sum over d of sums[d][t][i ^ d]
 
-Registers hold the sums of ``turns`` rotations; larger groups take several *rounds* of those.
+Wide groups, of a vector or more: an input is repeated in all lanes, which are the outputs::
+
+    y[t] += w[c] * x[t][c]                                  for every tap and input c
 """
 
 from __future__ import annotations
@@ -17,18 +19,28 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
-from convforge.kernels.cpu._ir import constant, load_vector, multiply_add
+from convforge.kernels.cpu._ir import (
+    broadcast,
+    constant,
+    load_element,
+    load_vector,
+    multiply_add,
+    settled,
+    store_vector,
+)
 from convforge.kernels.cpu._strip import StripType, apart
 
 
 class GroupStripType(StripType):
-    """Numba type of the configuration: a strip, the members of a group, rotations of a round."""
+    """Numba type of the configuration: a strip, and the members of a group."""
 
-    def __init__(self, element: str, lanes: int, pixels: int, members: int, turns: int):
+    def __init__(self, element: str, lanes: int, pixels: int, members: int):
         super().__init__(element, lanes, pixels, 1, 1, masked=False)
-        self.name = f"GroupStrip[{element}x{lanes},{pixels},{members},{turns}]"
-        self.members, self.turns = members, turns
-        self.sums = types.UniTuple(self.vector, turns * pixels)
+        self.name = f"GroupStrip[{element}x{lanes},{pixels},{members}]"
+        self.members, self.columns = members, max(1, members // lanes)
+        self.turns = members if members < lanes else self.columns
+        self.outputs = types.UniTuple(self.vector, self.columns * pixels)
+        self.sums = types.UniTuple(self.vector, self.turns * pixels)
 
 
 register_model(GroupStripType)(models.OpaqueModel)
@@ -39,13 +51,17 @@ class GroupStrip:
 
     Attributes:
         lanes: Elements of a vector. pixels: Outputs of a strip.
-        members: Channels of a group, on either side; divides the lanes.
-        turns: Rotations of a round; divides the members.
+        members: Channels of a group, on either side; divides the lanes, or is divided by them.
     """
 
-    def __init__(self, element: str, lanes: int, pixels: int, members: int, turns: int):
-        self._numba_type_ = GroupStripType(element, lanes, pixels, members, turns)
+    def __init__(self, element: str, lanes: int, pixels: int, members: int):
+        self._numba_type_ = GroupStripType(element, lanes, pixels, members)
         self.lanes, self.pixels, self.members = lanes, pixels, members
+
+    @property
+    def columns(self) -> int:
+        """Vectors of a group, or one that holds several groups."""
+        return self._numba_type_.columns
 
     def __repr__(self):
         return repr(self._numba_type_)
@@ -69,9 +85,9 @@ def group_members(context, strip):
 
 
 @intrinsic
-def group_turns(context, strip):
-    """Rotations of a round."""
-    value = constant(strip.turns)
+def group_columns(context, strip):
+    """Vectors of a group, or one that holds several groups."""
+    value = constant(strip.columns)
     return types.int64(strip), lambda context, builder, signature, args: value
 
 
@@ -86,96 +102,104 @@ def group_zeros(context, strip):
 
 
 @intrinsic
-def group_tap(context, strip, sums, x, step, place, apart_places, extent, inside, nothing, w):
-    """Add one tap.
+def group_exchanged(context, strip, sums, x, step, w):
+    """Add the products of one element of each output with the weights of every exchange.
 
     Args:
-        x: Address of output 0's element of the image. step: Bytes to the next output's.
-        place: Of output 0's element in its row. apart_places: To the next output's.
-        extent: Places of the row. inside: Whether all elements are known to lie in it.
-        nothing: Address of a vector of zeros, for those that do not.
-        w: Address of the round's weights, a vector for each rotation.
+        x: Address of output 0's element. step: Bytes to the next output's.
+        w: Address of the weights, a vector for each exchange.
     """
 
     def codegen(context, builder, signature, args):
-        _, packed, x, step, place, apart_places, extent, inside, nothing, w = args
+        _, packed, x, step, w = args
+        places = [apart(builder, x, step, t) for t in range(strip.pixels)]
+        elements = [load_vector(builder, place, strip) for place in places]
+        return _products(builder, strip, packed, elements, w)
 
-        def near(t):
-            # As unsigned numbers, places before the row are beyond it.
-            at = apart(builder, place, apart_places, t)
-            found = builder.icmp_unsigned("<", at, extent)
-            return builder.select(found, apart(builder, x, step, t), nothing)
-
-        elements = _either(
-            builder,
-            builder.icmp_signed("!=", inside, constant(0)),
-            lambda t: load_vector(builder, apart(builder, x, step, t), strip),
-            lambda t: load_vector(builder, near(t), strip),
-            strip.pixels,
-        )
-        for d in range(strip.turns):
-            weight = load_vector(builder, apart(builder, w, constant(_bytes(strip)), d), strip)
-            for t, element in enumerate(elements):
-                i = d * strip.pixels + t
-                total = builder.extract_value(packed, i)
-                total = multiply_add(builder, weight, element, total)
-                packed = builder.insert_value(packed, total, i)
-        return packed
-
-    return strip.sums(strip, strip.sums, *(types.int64,) * 8), codegen
-
-
-def _either(builder, condition, yes, no, count):
-    """``[yes(0), yes(1), …]`` or the same of ``no``, by a branch."""
-    values = []
-    with builder.if_else(condition) as branches:
-        for branch, make in zip(branches, (yes, no), strict=True):
-            with branch:
-                made = [make(t) for t in range(count)]
-                values.append((made, builder.block))
-    (first, first_block), (second, second_block) = values
-    joined = []
-    for a, b in zip(first, second, strict=True):
-        phi = builder.phi(a.type)
-        phi.add_incoming(a, first_block)
-        phi.add_incoming(b, second_block)
-        joined.append(phi)
-    return joined
+    return strip.sums(strip, strip.sums, *(types.int64,) * 3), codegen
 
 
 @intrinsic
-def group_outputs(context, strip, sums, later):
-    """Turn the sums of a round into their places and add them up.
+def group_repeated(context, strip, sums, x, step, w):
+    """Add the products of one input of each output with its weights.
 
     Args:
-        later: What the round behind it gave; they go from the last to the first.
+        x: Address of output 0's input. step: Bytes to the next output's.
+        w: Address of the weights, a vector for each column.
     """
 
     def codegen(context, builder, signature, args):
-        _, sums, later = args
+        _, packed, x, step, w = args
+        places = [apart(builder, x, step, t) for t in range(strip.pixels)]
+        elements = [
+            broadcast(builder, load_element(builder, place, strip), strip.vector.llvm)
+            for place in places
+        ]
+        return _products(builder, strip, packed, elements, w)
+
+    return strip.sums(strip, strip.sums, *(types.int64,) * 3), codegen
+
+
+def _products(builder, strip, packed, elements, w):
+    """``sums[t][d] += w[d] * elements[t]``."""
+    size = strip.lanes * strip.vector.itemsize
+    weights = [
+        load_vector(builder, builder.add(w, constant(d * size)), strip) for d in range(strip.turns)
+    ]
+    for t, element in enumerate(elements):
+        for d, weight in enumerate(weights):
+            i = t * strip.turns + d
+            total = multiply_add(builder, weight, element, builder.extract_value(packed, i))
+            packed = builder.insert_value(packed, total, i)
+    return packed
+
+
+@intrinsic
+def group_outputs(context, strip, sums):
+    """Bring sums to the lanes of their outputs and add them up."""
+
+    def codegen(context, builder, signature, args):
+        if strip.members >= strip.lanes:
+            return args[1]
         outputs = ir.Constant(context.get_value_type(strip.outputs), ir.Undefined)
         for t in range(strip.pixels):
-            total = builder.extract_value(sums, t)
-            for d in range(1, strip.turns):
-                part = builder.extract_value(sums, d * strip.pixels + t)
-                total = builder.fadd(total, _turned(builder, part, d, strip.members))
-            if strip.turns < strip.members:
-                part = builder.extract_value(later, t)
-                total = builder.fadd(total, _turned(builder, part, strip.turns, strip.members))
-            outputs = builder.insert_value(outputs, total, t)
+            first = t * strip.turns
+            parts = [builder.extract_value(args[1], first + d) for d in range(strip.turns)]
+            # Those whose exchanges differ in one bit meet: few shuffles wait for one another.
+            bit = 1
+            while len(parts) > 1:
+                pairs = zip(parts[::2], parts[1::2], strict=True)
+                parts = [builder.fadd(a, _exchanged(builder, b, bit)) for a, b in pairs]
+                bit *= 2
+            outputs = builder.insert_value(outputs, parts[0], t)
         return outputs
 
-    return strip.outputs(strip, strip.sums, strip.outputs), codegen
+    return strip.outputs(strip, strip.sums), codegen
 
 
-def _turned(builder, vector, d, members):
-    """Lane i of every group goes to lane ``i + d`` of it, and round."""
-    lanes = range(vector.type.count)
+@intrinsic
+def group_store(context, strip, outputs, address, step, count):
+    """The first ``count`` outputs to memory, ``step`` bytes apart."""
+
+    def codegen(context, builder, signature, args):
+        _, outputs, address, step, count = args
+        address = settled(builder, address)
+        size = strip.vector.itemsize
+        for t in range(strip.pixels):
+            with builder.if_then(builder.icmp_signed("<", constant(t), count)):
+                place = apart(builder, address, step, t)
+                for j in range(strip.columns):
+                    value = builder.extract_value(outputs, t * strip.columns + j)
+                    at = builder.add(place, constant(j * strip.lanes * size))
+                    store_vector(builder, value, at, size)
+        return context.get_dummy_value()
+
+    return types.void(strip, strip.outputs, *(types.int64,) * 3), codegen
+
+
+def _exchanged(builder, vector, d):
+    """Lane i and lane ``i ^ d`` change places."""
     index = ir.IntType(32)
-    order = [i - i % members + (i - d) % members for i in lanes]
-    mask = ir.Constant(ir.VectorType(index, len(order)), [ir.Constant(index, i) for i in order])
+    order = [ir.Constant(index, i ^ d) for i in range(vector.type.count)]
+    mask = ir.Constant(ir.VectorType(index, len(order)), order)
     return builder.shuffle_vector(vector, vector, mask)
-
-
-def _bytes(strip):
-    return strip.lanes * strip.vector.itemsize

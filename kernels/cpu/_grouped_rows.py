@@ -1,8 +1,8 @@
-"""Fprop and dgrad of small groups, channels last: strips along a row, a few groups a vector."""
+"""Fprop and dgrad of small groups, channels last: strips along the rows of a block."""
 
 from __future__ import annotations
 
-from convforge.contract import Cost, KernelRef, Step
+from convforge.contract import Cost, KernelRef, Machine, Step
 from convforge.kernels.cpu._depthwise_axes import (
     AXIS_BYTES,
     axis_view,
@@ -13,190 +13,189 @@ from convforge.kernels.cpu._depthwise_axes import (
 )
 from convforge.kernels.cpu._group_strip import (
     GroupStrip,
+    group_columns,
+    group_exchanged,
     group_members,
     group_outputs,
-    group_tap,
-    group_turns,
+    group_repeated,
+    group_store,
     group_zeros,
 )
+from convforge.kernels.cpu._grouped_slab import SLAB_BYTES, slab, slab_bring, slab_view
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
-from convforge.kernels.cpu._strip import strip_pixels, strip_store, strip_zeros
+from convforge.kernels.cpu._strip import strip_pixels
 from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import device, kernel
-from convforge.runtime.rawmem import clear_bytes, load_word, store_word
+from convforge.runtime.jit import device, inlined, kernel
+from convforge.runtime.rawmem import load_word, prefetch, store_word
 from convforge.runtime.tasks import claimed
 
-_BAND = 8
-"""Rows of a task."""
-_TASKS = 16
-"""Wanted, for a few threads to share evenly; with fewer bands, channels are split."""
-_TAP_BYTES = 24
+_LINE_BYTES = 64
+_TAP_BYTES = 16
 """Of an entry of the list of taps."""
 
-_ROWS = Layout(
-    "GroupedRows",
-    "images channels group band taps plain scratch_bytes from_d from_h from_w to_d to_h to_w",
-)
+_ROWS = Layout("GroupedRows", "taps plain scratch_bytes slab_bytes")
 _rows = _ROWS.view
 _ROWS_BYTES = _ROWS.nbytes
+_HEAD_BYTES = _ROWS_BYTES + SLAB_BYTES
 _POINTERS = Layout("GroupedPointers", "source packed output bias residual scratch")
 _pointers = _POINTERS.view
 
 
 @device
-def _list_taps(strip, g, axes, d, h, taps):
-    """List the taps that depth d and row h of the output meet; the address behind the last.
+def _list_taps(b, axes, depths, h, top, place_bytes, tap_bytes, taps):
+    """List the taps that a row of the output meets, behind the address of the list's end.
 
-    Bytes from the image's first pixel, bytes from the first weight, places along the row.
+    Bytes from the slab's first place, bytes from the first weight.
     """
     d_axis, h_axis, w_axis = axes
-    pixel = g.channels * itemsize(strip)
-    tap_bytes = group_members(strip) * vector_bytes(strip)
-    d_low, d_high = taps_inside(d_axis, d)
+    d_low, d_high = depths
     h_low, h_high = taps_inside(h_axis, h)
+    at = taps + 8
     for kd in range(d_low, d_high):
-        depth = d_axis.first + d * d_axis.step + kd * d_axis.tap_step
         d_tap = (d_axis.tap_first + kd * d_axis.tap_apart) * h_axis.filter
         for kh in range(h_low, h_high):
-            row = depth * g.from_h + h_axis.first + h * h_axis.step + kh * h_axis.tap_step
+            row = h_axis.first + h * h_axis.step + kh * h_axis.tap_step - top
+            row += (kd - d_low) * b.rows
             h_tap = (d_tap + h_axis.tap_first + kh * h_axis.tap_apart) * w_axis.filter
             for kw in range(w_axis.taps):
-                place = kw * w_axis.tap_step
-                store_word(taps, (row * g.from_w + place) * pixel)
+                store_word(at, (row * b.columns + kw * w_axis.tap_step) * place_bytes)
                 tap = h_tap + w_axis.tap_first + kw * w_axis.tap_apart
-                store_word(taps + 8, tap * tap_bytes)
-                store_word(taps + 16, place)
-                taps += _TAP_BYTES
-    return taps
+                store_word(at + 8, tap * tap_bytes)
+                at += _TAP_BYTES
+    store_word(taps, at)
+
+
+@inlined
+def _add_tap(strip, sums, x, step, w):
+    """Add what a tap gives to a strip: at once, or input by input in a wide group."""
+    if group_members(strip) < lanes(strip):
+        return group_exchanged(strip, sums, x, step, w)
+    for c in range(group_members(strip)):
+        near = x + c * itemsize(strip)
+        sums = group_repeated(
+            strip, sums, near, step, w + c * group_columns(strip) * vector_bytes(strip)
+        )
+    return sums
 
 
 @kernel
 def grouped_rows(strip, constants, pointers, worker, work):
-    """Sum taps, a vector of channels after the other; a task is some channels of a band of rows.
+    """Sum taps, a vector of channels after the other; a task is a block of outputs.
 
-    Scratch: zeros, the sums on their way out, the pixels they go to, the taps of a row.
+    Scratch: the sums on their way out, the pixels they go to, the taps of the rows, the slab.
     """
     g, p = _rows(constants), _pointers(pointers)
-    s = store_view(constants + _ROWS_BYTES)
-    d_axes = constants + _ROWS_BYTES + STORE_BYTES
+    b = slab_view(constants + _ROWS_BYTES)
+    s = store_view(constants + _HEAD_BYTES)
+    d_axes = constants + _HEAD_BYTES + STORE_BYTES
     d_phases = axis_view(d_axes).phases
     h_axes = d_axes + d_phases * AXIS_BYTES
     h_phases = axis_view(h_axes).phases
     w_axes = h_axes + h_phases * AXIS_BYTES
     w_phases = axis_view(w_axes).phases
-    size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
-    pixel, pixels = g.channels * size, strip_pixels(strip)
-    rounds, round_bytes = group_members(strip) // group_turns(strip), group_turns(strip) * vector
-    tap_bytes = rounds * round_bytes
-    nothing = p.scratch + worker * g.scratch_bytes
-    slab = nothing + vector
-    table = slab + 2 * pixels * vector
+    size, columns, pixels = itemsize(strip), group_columns(strip), strip_pixels(strip)
+    width, place = columns * lanes(strip), columns * vector_bytes(strip)
+    pixel, tap_bytes = b.channels * size, group_members(strip) * place
+    sums_out = p.scratch + worker * g.scratch_bytes
+    table = sums_out + (pixels + 1) * place
     taps = table + 8 * pixels
-    clear_bytes(nothing, vector)
-    bands = (g.to_h + g.band - 1) // g.band
-    planes = g.images * g.to_d * bands
+    slab = p.scratch + (worker + 1) * g.scratch_bytes - g.slab_bytes
+    list_bytes = 8 + _TAP_BYTES * g.taps
+    blocks = b.bands * b.spans
     for task in claimed(work, worker):
-        group, rest = task // planes, task % planes
-        band, plane = rest % bands, rest // bands
-        d, image = plane % g.to_d, plane // g.to_d
-        begin = group * g.group
+        rest, piece = task // b.pieces, task % b.pieces
+        plane, block = rest // blocks, rest % blocks
+        row_block, column_block = block // b.spans, block % b.spans
+        band, first = row_block * b.band, column_block * b.span
+        image, d = plane // b.to_d, plane % b.to_d
+        begin = piece * b.group
+        end = min(begin + b.group, b.channels)
+        top, left = b.top + row_block * b.rows_apart, b.left + column_block * b.columns_apart
         d_axis = axis_view(d_axes + d % d_phases * AXIS_BYTES)
-        image_bytes = g.from_d * g.from_h * g.from_w * pixel
-        for c in range(begin, min(begin + g.group, g.channels), width):
-            at = min(c, g.channels - width)
-            done = c - at
-            source = p.source + image * image_bytes + at * size
-            weights = p.packed + c // width * g.taps * tap_bytes
-            for h in range(band * g.band, min((band + 1) * g.band, g.to_h)):
+        depths = taps_inside(d_axis, d // d_phases)
+        depth = image * b.from_d + d_axis.first + d // d_phases * d_axis.step
+        for h in range(band, min(band + b.band, b.to_h)):
+            for phase in range(w_phases):
                 h_axis = axis_view(h_axes + h % h_phases * AXIS_BYTES)
+                axes = d_axis, h_axis, axis_view(w_axes + phase * AXIS_BYTES)
+                to = taps + ((h - band) * w_phases + phase) * list_bytes
+                _list_taps(b, axes, depths, h // h_phases, top, place, tap_bytes, to)
+        ahead = p.source + ((depth * b.from_h + top + b.rows) * b.from_w) * pixel
+        for c in range(begin, end, width):
+            # The last vector overlaps the one before where channels do not fill it.
+            at = min(c, b.channels - width)
+            done = c - at
+            for kd in range(depths[0], depths[1]):
+                source = (depth + kd * d_axis.tap_step) * b.from_h * b.from_w * pixel + at * size
+                to = slab + (kd - depths[0]) * b.rows * b.columns * place
+                slab_bring(strip, b, p.source + source, top, left, to)
+            weights = p.packed + c // width * g.taps * tap_bytes
+            for h in range(band, min(band + b.band, b.to_h)):
                 for phase in range(w_phases):
                     w_axis = axis_view(w_axes + phase * AXIS_BYTES)
-                    axes = d_axis, h_axis, w_axis
-                    met = _list_taps(strip, g, axes, d // d_phases, h // h_phases, taps)
-                    step = w_axis.step * pixel
-                    end = (pixels - 1) * w_axis.step + (w_axis.taps - 1) * w_axis.tap_step
-                    for i in range(0, w_axis.count, pixels):
-                        count = min(pixels, w_axis.count - i)
-                        q = w_axis.first + i * w_axis.step
-                        inside = int(q >= 0 and q + end < w_axis.size)
-                        x = source + q * pixel
-                        outputs = strip_zeros(strip)
-                        w = weights + rounds * round_bytes
-                        for _ in range(rounds):
-                            w -= round_bytes
-                            sums = group_zeros(strip)
-                            for tap in range(taps, met, _TAP_BYTES):
-                                sums = group_tap(
-                                    strip,
-                                    sums,
-                                    x + load_word(tap),
-                                    step,
-                                    q + load_word(tap + 16),
-                                    w_axis.step,
-                                    w_axis.size,
-                                    inside,
-                                    nothing,
-                                    w + load_word(tap + 8),
-                                )
-                            outputs = group_outputs(strip, sums, outputs)
-                        target = (plane * g.to_h + h) * g.to_w + phase + i * w_phases
+                    met = taps + ((h - band) * w_phases + phase) * list_bytes
+                    step = w_axis.step * place
+                    last = min(first + b.span, w_axis.count)
+                    for i in range(first, last, pixels):
+                        count = min(pixels, last - i)
+                        for line in range(ahead, ahead + b.ahead, _LINE_BYTES):
+                            prefetch(line)
+                        ahead += b.ahead
+                        near = slab + (w_axis.first + i * w_axis.step - left) * place
+                        sums = group_zeros(strip)
+                        for tap in range(met + 8, load_word(met), _TAP_BYTES):
+                            x, w = near + load_word(tap), weights + load_word(tap + 8)
+                            sums = _add_tap(strip, sums, x, step, w)
+                        outputs = group_outputs(strip, sums)
+                        target = (plane * b.to_h + h) * b.to_w + phase + i * w_phases
                         if g.plain and done == 0:
-                            place = p.output + target * pixel + at * size
-                            strip_store(strip, outputs, place, w_phases * pixel, count, width)
+                            y = p.output + target * pixel + at * size
+                            group_store(strip, outputs, y, w_phases * pixel, count)
                             continue
-                        strip_store(strip, outputs, slab, vector, pixels, width)
+                        group_store(strip, outputs, sums_out, place, pixels)
                         for t in range(count):
                             store_word(table + 8 * t, target + t * w_phases)
-                        left = c * size
+                        channel = c * size
                         store_rows(
                             strip,
                             s,
-                            slab + done * size,
+                            sums_out + done * size,
                             count,
                             width - done,
                             table,
-                            p.output + left,
-                            p.bias + left,
-                            p.residual + left,
+                            p.output + channel,
+                            p.bias + channel,
+                            p.residual + channel,
                         )
 
 
 def grouped_step(
-    problem: ConvProblem, strip: GroupStrip, operands: tuple[str, ...]
+    problem: ConvProblem, strip: GroupStrip, operands: tuple[str, ...], machine: Machine
 ) -> tuple[Step, int]:
     """The launch, and the scratch bytes of a worker."""
-    size = problem.x.dtype.itemsize
-    vector = strip.lanes * size
-    vectors = -(-problem.C // strip.lanes)
-    scratch = (2 * strip.pixels + 1) * vector + 8 * strip.pixels + _TAP_BYTES * problem.taps
-    scratch = -(-scratch // 64) * 64
-    shape = extents(problem)
-    band = min(_BAND, shape["to_h"])
-    bands = problem.N * shape["to_d"] * -(-shape["to_h"] // band)
-    pieces = min(vectors, -(-_TASKS // bands))
-    group = -(-vectors // pieces) * strip.lanes
+    size, width = problem.x.dtype.itemsize, strip.columns * strip.lanes
+    blocks = slab(problem, strip, strip.pixels, machine)
+    scratch = (strip.pixels + 1) * width * size + 8 * strip.pixels
+    scratch += blocks.lists * (8 + _TAP_BYTES * problem.taps)
+    scratch = -(-scratch // 64) * 64 + -(-blocks.nbytes // 64) * 64
     constants = _ROWS.pack(
-        images=problem.N,
-        channels=problem.C,
-        group=group,
-        band=band,
         taps=problem.taps,
         plain=not (problem.post or problem.accumulate),
         scratch_bytes=scratch,
-        **shape,
+        slab_bytes=-(-blocks.nbytes // 64) * 64,
     )
-    constants += pack_store(problem, problem.C * size)
+    constants += blocks.constants + pack_store(problem, problem.C * size)
     constants += b"".join(pack_axis(problem, axis) for axis in three_axes(problem))
-    columns = shape["to_w"]
-    computed = -(-columns // strip.pixels) * strip.pixels * vectors * strip.lanes
+    columns = extents(problem)["to_w"]
+    computed = -(-columns // strip.pixels) * strip.pixels * -(-problem.C // width) * width
     step = Step(
         name="slide",
         kernel=KernelRef(grouped_rows, strip),
         operands=operands,
         constants=constants,
-        tasks=-(-problem.C // group) * bands,
+        tasks=blocks.tasks,
         cost=Cost(flops=problem.flops * computed // (columns * problem.C), bytes=problem.bytes),
     )
     return step, scratch

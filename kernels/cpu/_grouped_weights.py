@@ -1,9 +1,9 @@
-"""Weights of small groups, rotated: lane i of vector d is what input i gives to output i + d."""
+"""Weights of small groups, as strips of outputs multiply by them."""
 
 from __future__ import annotations
 
 from convforge.contract import Cost, KernelRef, Program, Step, WeightFormat
-from convforge.kernels.cpu._group_strip import GroupStrip, group_members
+from convforge.kernels.cpu._group_strip import GroupStrip, group_columns, group_members
 from convforge.kernels.cpu._vector import itemsize, lanes, load_scalar, store_scalar
 from convforge.problem import ConvProblem, Direction, Order
 from convforge.runtime.args import Layout
@@ -17,13 +17,16 @@ _pointers = _POINTERS.view
 
 
 @kernel
-def pack_rotated(strip, constants, pointers, worker, work):
-    """Tap by tap a vector for each rotation; a task is a vector of channels.
+def pack_groups(strip, constants, pointers, worker, work):
+    """Tap by tap the vectors of a strip; a task is those of some channels.
 
-    The last vector overlaps the one before where channels do not fill it.
+    Narrow groups: lane i of vector d is what input i gives to output ``i ^ d`` of its group, and
+    the last vector overlaps the one before where channels do not fill it. Wide groups: for every
+    input the outputs in their order.
     """
     g, p = _pack(constants), _pointers(pointers)
-    size, width, members = itemsize(strip), lanes(strip), group_members(strip)
+    size, members = itemsize(strip), group_members(strip)
+    width = group_columns(strip) * lanes(strip)
     for task in claimed(work, worker):
         first = min(task * width, g.channels - width)
         target = p.packed + task * g.taps * members * width * size
@@ -34,25 +37,25 @@ def pack_rotated(strip, constants, pointers, worker, work):
                     source = p.plain + (first + group) // members * g.group_bytes
                     source += tap * g.tap_bytes
                     for i in range(members):
-                        # members is a power of two
-                        output = (i + d) & (members - 1)
-                        at = source + i * g.input_bytes + output * g.output_bytes
+                        c, k = (i, i ^ d) if members < width else (d, i)
+                        at = source + c * g.input_bytes + k * g.output_bytes
                         store_scalar(strip, target, load_scalar(strip, at))
                         target += size
 
 
-def rotated_format(problem: ConvProblem, strip: GroupStrip) -> WeightFormat:
-    """What :func:`pack_rotated` makes of the weights."""
+def group_format(problem: ConvProblem, strip: GroupStrip) -> WeightFormat:
+    """What :func:`pack_groups` makes of the weights."""
     size, members = problem.w.dtype.itemsize, strip.members
     first = problem.w.order is Order.CHANNELS_FIRST
     k_bytes = members * problem.taps * size
     c_bytes = problem.taps * size if first else size
     dgrad = problem.direction is Direction.DGRAD
-    vectors = -(-problem.C // strip.lanes)
-    nbytes = vectors * strip.lanes * members * problem.taps * size
+    width = strip.columns * strip.lanes
+    tasks = -(-problem.C // width)
+    nbytes = tasks * width * members * problem.taps * size
     step = Step(
         name="pack",
-        kernel=KernelRef(pack_rotated, strip),
+        kernel=KernelRef(pack_groups, strip),
         operands=("w", "packed"),
         constants=_PACK.pack(
             channels=problem.C,
@@ -63,13 +66,13 @@ def rotated_format(problem: ConvProblem, strip: GroupStrip) -> WeightFormat:
             tap_bytes=size if first else members * size,
             flip=dgrad,
         ),
-        tasks=vectors,
+        tasks=tasks,
         cost=Cost(bytes=2 * nbytes),
     )
     letter = "c" if dgrad else "k"
     geometry = "x".join(str(n) for n in (problem.C, members, *problem.filter))
     return WeightFormat(
-        id=f"{letter}rotated{strip.lanes}:{problem.w.dtype}:{geometry}",
+        id=f"{letter}groups{strip.lanes}:{problem.w.dtype}:{geometry}",
         nbytes=nbytes,
         pack=Program(steps=(step,)),
     )

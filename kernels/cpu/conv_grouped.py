@@ -1,10 +1,10 @@
-"""Grouped convolution with few channels a group: vectors that hold several groups.
+"""Grouped convolution with few channels a group: strips of outputs, fed from blocks in the L1.
 
-Computes: fprop and dgrad with 2, 4, 8 or 16 channels a group on either side; one to three
-    axes, any stride and dilation, zero padding.
-Layout: channels last, in place; channels first goes there by a transpose. Weights are rotated.
+Computes: fprop and dgrad with 2, 4, 8, 16 or 32 channels a group, the same on either side and at
+    most two vectors; one to three axes, any stride and dilation, zero padding.
+Layout: channels last, in place; channels first goes there by a transpose. Weights by vectors.
 Accumulates: in the operands' type, float32 or float64, in a fixed order.
-Good at: ResNeXt, whose groups are narrower than a vector. Bad at: strips that cover a row badly.
+Good at: ResNeXt and its like. Bad at: 1x1 filters, rows that strips cover badly.
 
 Xie et al. 2017 (arXiv:1611.05431). See docs/algorithms/conv_grouped.md.
 """
@@ -18,15 +18,15 @@ from convforge.contract import Buffer, Machine, Program, Rejected, Tolerance, Tr
 from convforge.kernels.cpu._depthwise_images import arrangement
 from convforge.kernels.cpu._group_strip import GroupStrip
 from convforge.kernels.cpu._grouped_rows import grouped_step
-from convforge.kernels.cpu._grouped_weights import rotated_format
+from convforge.kernels.cpu._grouped_weights import group_format
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.problem import ConvProblem, Direction, Order, PostOp, Problem
 
-_MEMBERS = (2, 4, 8, 16)
-_TURNS = 8
-"""Most rotations whose sums are in registers: with three outputs they fill the machine."""
+_MEMBERS = (2, 4, 8, 16, 32)
 _OTHER_REGISTERS = 8
 """Registers that are not sums: elements of the image and a weight."""
+_FEWEST_SUMS = 12
+"""With fewer, sums wait for one another: two a cycle, and four or five cycles each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ConvGrouped:
     traits = Traits(strict_nan=False)
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """Several groups of 2, 4, 8 or 16 channels that fit a vector."""
+        """Several groups of a power of two of channels that fit two vectors."""
         if not isinstance(problem, ConvProblem):
             return NOT_A_CONVOLUTION
         if problem.direction is Direction.WGRAD:
@@ -58,8 +58,8 @@ class ConvGrouped:
                 f"groups of {', '.join(map(str, _MEMBERS))} to as many only"
             )
         register = machine.vector_bytes // problem.x.dtype.itemsize
-        if members > register:
-            return Rejected(f"groups of {members} channels: a vector holds {register}")
+        if members > 2 * register:
+            return Rejected(f"groups of {members} channels: two vectors hold {2 * register}")
         return refuse_common(problem) or refuse_pad_modes(problem)
 
     def configs(
@@ -73,9 +73,9 @@ class ConvGrouped:
             yield config
 
     def weight_format(self, problem: Problem, config: GroupedConfig) -> WeightFormat | None:
-        """A vector for each tap and rotation."""
+        """The vectors that a strip multiplies by, tap by tap."""
         assert isinstance(problem, ConvProblem)
-        return rotated_format(problem, _strip(problem, config))
+        return group_format(problem, _strip(problem, config))
 
     def program(self, problem: Problem, config: GroupedConfig, machine: Machine) -> Program:
         """One launch, between those that rearrange images where needed."""
@@ -83,7 +83,7 @@ class ConvGrouped:
         images = arrangement(problem, Order.CHANNELS_LAST)
         bias = "bias" if PostOp.BIAS in problem.post else ""
         operands = (images.source, "packed", images.output, bias, images.residual, "scratch")
-        step, scratch = grouped_step(problem, _strip(problem, config), operands)
+        step, scratch = grouped_step(problem, _strip(problem, config), operands, machine)
         return Program(
             steps=(*images.before, step, *images.after),
             buffers=(*images.buffers, Buffer(name="scratch", nbytes=scratch, scope="worker")),
@@ -91,8 +91,7 @@ class ConvGrouped:
 
 
 def _strip(problem: ConvProblem, config: GroupedConfig) -> GroupStrip:
-    dtype, members = problem.x.dtype.value, problem.group_C
-    return GroupStrip(dtype, config.lanes, config.pixels, members, min(members, _TURNS))
+    return GroupStrip(problem.x.dtype.value, config.lanes, config.pixels, problem.group_C)
 
 
 def _default_config(problem: ConvProblem, machine: Machine) -> GroupedConfig:
@@ -102,9 +101,11 @@ def _default_config(problem: ConvProblem, machine: Machine) -> GroupedConfig:
     forward = problem.direction is Direction.FPROP
     axis = problem.axes[-1]
     out = axis.out if forward else -(-axis.size // axis.stride)
-    most = max(1, (machine.registers - _OTHER_REGISTERS) // min(problem.group_C, _TURNS))
+    sums = problem.group_C if problem.group_C < lanes else problem.group_C // lanes
+    most = max(1, (machine.registers - _OTHER_REGISTERS) // sums)
+    least = min(most, -(-_FEWEST_SUMS // sums))
     # A tap costs an output's products, and to load its weights about as much as one output.
-    pixels = min(range(most, most // 2, -1), key=lambda n: -(-out // n) * (n + 1))
+    pixels = min(range(most, least - 1, -1), key=lambda n: -(-out // n) * (n + 1))
     return GroupedConfig(lanes, pixels)
 
 

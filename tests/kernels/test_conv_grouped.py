@@ -23,6 +23,18 @@ GEOMETRIES = (
     "n1c16h3w4_k16r5s5_p4x4_g4",
     "n1c48h7w10_k48r3s3_p1x1_g3",
     "n1c32h9w9_k32r3s3_st2x2_p1x1_g2",
+    "n1c64h10w15_k64r3s3_st2x2_p1x1_g2",
+    "n1c64h20w9_k64r3s2_p1x0_d1x2_g2",
+    "n1c64h3w2600_k64r3s3_p1x1_g16",
+)
+RESNEXT = (
+    "c128h56w56_k128r3s3_p1x1_g32",
+    "c256h56w56_k256r3s3_st2x2_p1x1_g32",
+    "c256h28w28_k256r3s3_p1x1_g32",
+    "c512h28w28_k512r3s3_st2x2_p1x1_g32",
+    "c512h14w14_k512r3s3_p1x1_g32",
+    "c1024h14w14_k1024r3s3_st2x2_p1x1_g32",
+    "c1024h7w7_k1024r3s3_p1x1_g32",
 )
 
 
@@ -37,7 +49,7 @@ def problems():
             for direction in ("fprop", "dgrad"):
                 for order in Order:
                     problem = parse(cases.spell(direction, dtype, order, geometry))
-                    if "a vector holds" not in str(refusal(problem)):
+                    if "two vectors hold" not in str(refusal(problem)):
                         yield problem
 
 
@@ -61,6 +73,17 @@ def test_epilogues(geometry, post, direction):
     out = None if data.before is None else data.before.copy()
     y = planned(*data.arrays, **data.epilogue, out=out)
     oracle.assert_within(problem, y, data, planned.tolerance)
+
+
+@pytest.mark.skipif(machine.cpu().isa != "avx512", reason="measured with vectors of 16 elements")
+@pytest.mark.parametrize("threads", (1, 2))
+@pytest.mark.parametrize("batch", (1, 16))
+@pytest.mark.parametrize("layer", RESNEXT)
+def test_is_chosen_where_it_is_fastest(layer, batch, threads):
+    problem = parse(f"fprop:f32:nhwc-krsc:n{batch}{layer}")
+    first, second, *_ = plan(problem, Policy(threads=threads)).explain().candidates
+    assert first.algorithm.name == "cpu.conv_grouped"
+    assert second.time_ms > 1.05 * first.time_ms
 
 
 def test_plans_of_other_sizes_share_prepared_weights():
