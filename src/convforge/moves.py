@@ -1,4 +1,4 @@
-"""Launches for operators that move elements by position, and so have no problem and no plan.
+"""Launches for operators that have no problem and no plan: elements by position, and powers.
 
 Elements are float32, float64 or int64.
 """
@@ -64,6 +64,36 @@ def largest_of_windows(
     _run("windows_program", x.dtype, fields, (x, y, indices, *starts))
 
 
+def powers(x: Array, result: Array, power: int, *, times: bool) -> bool:
+    """Write ``x ** power``, a power of at least 1, or multiply the result by it.
+
+    Returns:
+        Whether it was done: both are float32 or float64, and dense in one memory order.
+    """
+    dense = x.strides == result.strides and x.dtype == result.dtype and _is_one_run(result)
+    if not dense or x.dtype.kind != "f" or x.dtype not in _KINDS or not x.flags.aligned:
+        return False
+    if x.size:
+        _run(
+            "powers_program",
+            x.dtype,
+            {"count": x.size, "power": power, "times": times},
+            (x, result),
+        )
+    return True
+
+
+def _is_one_run(array: Array) -> bool:
+    """Whether an array's elements are one run of memory, whatever the order of its axes."""
+    expected = array.itemsize
+    for stride, extent in sorted(zip(array.strides, array.shape, strict=True)):
+        if extent != 1:
+            if stride != expected:
+                return False
+            expected *= extent
+    return True
+
+
 def _fields(here: Array, there: Array, images: int, channels: int, last: bool) -> dict[str, int]:
     planes = images * channels
     return {
@@ -85,7 +115,8 @@ def _run(
 @lru_cache(maxsize=256)
 def _executable(program: str, dtype: str, threads: int, **fields: int) -> Executable:
     # Numba is imported by the first call.
-    from convforge.kernels.cpu import _positions
+    from convforge.kernels.cpu import _positions, _powers
 
-    made = getattr(_positions, program)(dtype, **fields)
+    room = _powers if program == "powers_program" else _positions
+    made = getattr(room, program)(dtype, **fields)
     return Executable(made, made.steps[0].operands, machine.cpu(threads))

@@ -46,6 +46,32 @@ def test_the_gradient_of_nothing_is_nothing():
     np.testing.assert_array_equal(x.grad, np.zeros((1, 1, 4)))
 
 
+@pytest.mark.peer
+@pytest.mark.parametrize("norm", [1, 2, 3, 0.5, 1.5])
+def test_torch_agrees_on_infinite_sums(norm):
+    torch = peers.require("torch")
+    x = np.array([[[np.inf, 2.0, 3.0, 4.0, np.inf, np.inf, np.nan, 1.0]]])
+    theirs, ours = torch.tensor(x, requires_grad=True), Tensor(x, requires_grad=True)
+    wanted = torch.nn.functional.lp_pool1d(theirs, norm, 2)
+    y = F.lp_pool1d(ours, norm, 2)
+    wanted.sum().backward()
+    y.sum().backward()
+    np.testing.assert_allclose(y, wanted.detach(), rtol=1e-12)
+    np.testing.assert_allclose(ours.grad, theirs.grad, rtol=1e-12)
+
+
+@pytest.mark.parametrize("norm", [2, 3])
+def test_memory_that_is_not_one_run_gives_the_same(norm):
+    wide = np.abs(RNG.standard_normal((2, 3, 90, 94))).astype(np.float32)
+    for x in (wide[..., ::2, 1:], wide.transpose(0, 1, 3, 2), wide.astype(">f4")):
+        ours, plain = (Tensor(a, requires_grad=True) for a in (x, x.astype("f4", order="C")))
+        y, wanted = F.lp_pool2d(ours, norm, 3, 2), F.lp_pool2d(plain, norm, 3, 2)
+        np.testing.assert_array_equal(y, wanted)
+        y.sum().backward()
+        wanted.sum().backward()
+        np.testing.assert_array_equal(ours.grad, plain.grad)
+
+
 def test_layouts_and_memory():
     x = RNG.standard_normal((2, 3, 6, 4)).astype(np.float32)
     y = F.lp_pool2d(x, 2, 2)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convforge import ops
+from convforge import moves, ops
 from convforge.arrays import Array, dtype_of
 from convforge.autograd import Function
 from convforge.functional.pooling import pool
@@ -133,6 +133,8 @@ class _Magnitude(Function):
 class _LpPool(Function):
     """Powers, their sums and the roots of these."""
 
+    makes_gradients = True
+
     def __init__(self, args: PoolArguments, norm_type: float) -> None:
         self.p = norm_type
         # Whole windows are summed; means of cut-off ones are scaled up, as PyTorch does.
@@ -151,16 +153,29 @@ class _LpPool(Function):
         sums, _ = self.call.forward(powers)
         if self.scale != 1:
             sums *= self.scale
+        roots = _power(sums, 1 / self.p)
         if any(self.needs):
-            self.input, self.sums = input, sums
-        return _power(sums, 1 / self.p)
+            self.input, self.sums, self.roots = input, sums, roots
+        return roots
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         with np.errstate(all="ignore"):
-            slope = _power(self.sums, 1 / self.p - 1) * (self.scale / self.p)
-            shares = np.where(self.sums == 0, 0, grad * slope).astype(grad.dtype, copy=False)
-            spread_out = self.call.input_gradient(shares)
-            return (spread_out * _power(self.input, self.p - 1) * self.p,)
+            shares = grad * self._slope()
+            if self.scale != 1:
+                shares *= self.scale
+            shares[self.sums == 0] = 0
+            dx = self.call.input_gradient(shares)
+            if self.p != 1 and not _multiply_power(self.input, dx, self.p - 1):
+                dx *= _power(self.input, self.p - 1)
+            return (dx,)
+
+    def _slope(self) -> Array:
+        """Of the root, ``root / (p * sum)``; without p, which is the power's slope's too."""
+        if self.p == 1:
+            return ~np.isnan(self.sums)  # PyTorch's zero for NaN
+        slope: Array = self.roots / self.sums
+        slope[np.isinf(self.sums)] = math.inf if 0 < self.p < 1 else 0.0
+        return slope
 
 
 _MOST_FACTORS = 8
@@ -169,16 +184,27 @@ _MOST_FACTORS = 8
 
 def _power(x: Array, p: float) -> Array:
     """``x ** p``, by the cheaper operations where there are some."""
-    raised: Array = x
+    if p == 1:
+        return x
+    raised: Array
     with np.errstate(all="ignore"):
         if p == 0.5:
             raised = np.sqrt(x)
         elif p == int(p) and 1 <= p <= _MOST_FACTORS:
-            for _ in range(int(p) - 1):
-                raised = raised * x
-        elif p == int(p):
+            raised = np.empty_like(x)
+            if not moves.powers(x, raised, int(p), times=False):
+                raised = x
+                for _ in range(int(p) - 1):
+                    raised = raised * x
+        elif p == int(p) or not (x < 0).any():
             raised = np.power(x, x.dtype.type(p))
         else:
             raised = np.power(np.abs(x), x.dtype.type(p))
             np.copyto(raised, np.nan, where=(x < 0) & np.isfinite(x))
     return raised
+
+
+def _multiply_power(x: Array, product: Array, p: float) -> bool:
+    """Multiply by ``x ** p`` in one pass, if a kernel does."""
+    few = p == int(p) and 1 <= p <= _MOST_FACTORS
+    return few and moves.powers(x, product, int(p), times=True)
