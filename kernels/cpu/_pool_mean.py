@@ -53,7 +53,7 @@ from convforge.runtime.tasks import claimed, claimed_runs
 
 _POINTERS = Layout("MeanPointers", "source target scratch")
 _pointers = _POINTERS.view
-MANY_PIXELS = 16
+MANY_PIXELS = 32
 """Of a window, from which on a vector is not summed over all of them at once."""
 
 

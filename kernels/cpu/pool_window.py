@@ -61,7 +61,8 @@ _NEAR_BYTES = 8 << 20
 _TASKS = 16
 """Pieces of work for a few threads to share evenly."""
 _RUN = 256
-"""Channels of a task, at least: shorter runs of memory leave the hardware nothing to foresee."""
+"""Channels of a task, at least, where one or a few pixels are left of an image: shorter runs of
+memory leave the hardware nothing to foresee."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +267,7 @@ def _rows(
 def _block(channels: int, pieces: int, kind: Wide) -> int:
     """Channels of a task: all of them, unless there are too few other pieces of work."""
     share = -(-channels * pieces // max(pieces, _TASKS))
-    return round_up(max(share, _RUN), kind.lanes)
+    return round_up(max(share, _RUN) if pieces < 4 else share, kind.lanes)
 
 
 def _whole_planes(problem: PoolProblem) -> bool:
