@@ -12,7 +12,7 @@ from convforge.bench.timer import Method
 from convforge.plan import Policy
 from convforge.runtime import machine
 
-METHOD = Method(rounds=2, most_rounds=2, block_s=1e-4, pause_s=0, unmeasured=1)
+METHOD = Method(rounds=2, most_rounds=2, block_s=1e-4, pause_s=0, unmeasured=1, wild=None)
 REFERENCE = Convforge(Policy(algorithm="reference"))
 
 
