@@ -12,13 +12,22 @@ SHAPES = {
     "neon": ((8, 3), (12, 2), (24, 1)),
     "plain": ((6, 2), (4, 3), (12, 1)),
 }
-_WORTH_COMPILING = 0.95
+_WORTH_COMPILING, _WORTH_FLOPS = 0.95, 5e5
+"""Share of the preferred tile's work, and work, that another one must save: a layer of some
+microseconds is not worth a second of compilation."""
 _ONE_COLUMN_RATE = 0.87
 """A one-column tile loads a splat per FMA; the share of the peak that the choice assumes."""
 
 
-def choose_shape(machine: Machine, itemsize: int, gemm_m: int, gemm_n: int) -> tuple[int, int]:
-    """Rows and columns that waste the least of the tile on this many pixels and channels."""
+def choose_shape(
+    machine: Machine, itemsize: int, gemm_m: int, gemm_n: int, gemm_k: int
+) -> tuple[int, int]:
+    """Rows and columns that waste the least of the tile.
+
+    Args:
+        gemm_m, gemm_n: Pixels and channels, rounded up to the tile.
+        gemm_k: Products summed for each of them, over all groups.
+    """
     lanes = machine.vector_bytes // itemsize
 
     def cost(shape: tuple[int, int]) -> float:
@@ -29,4 +38,6 @@ def choose_shape(machine: Machine, itemsize: int, gemm_m: int, gemm_n: int) -> t
 
     preferred, *others = SHAPES[machine.isa]
     best = min(others, key=cost)
-    return best if cost(best) < _WORTH_COMPILING * cost(preferred) else preferred
+    saved = cost(preferred) - cost(best)
+    worth = max((1 - _WORTH_COMPILING) * cost(preferred), _WORTH_FLOPS / (2 * max(gemm_k, 1)))
+    return best if saved > worth else preferred

@@ -147,8 +147,8 @@ def default_config(problem: ConvProblem, machine: Machine) -> DirectConfig | Non
         return _wgrad_config(problem, machine)
     fprop = problem.direction is Direction.FPROP
     pixels = problem.N * prod(problem.out if fprop else problem.size)
-    channels = problem.group_K if fprop else problem.group_C
-    return DirectConfig(*choose_shape(machine, size, pixels, channels))
+    channels, summed = (problem.group_K, problem.C) if fprop else (problem.group_C, problem.K)
+    return DirectConfig(*choose_shape(machine, size, pixels, channels, summed * problem.taps))
 
 
 def _wgrad_config(problem: ConvProblem, machine: Machine) -> DirectConfig | None:

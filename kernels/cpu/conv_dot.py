@@ -98,8 +98,9 @@ class ConvDot:
         assert isinstance(problem, ConvProblem)
         fprop = problem.direction is Direction.FPROP
         pixels = problem.N * prod(problem.out if fprop else problem.size)
-        channels = problem.group_K if fprop else problem.group_C
-        config = DotConfig(*choose_shape(machine, UNIT_BYTES, pixels, channels))
+        channels, summed = (problem.group_K, problem.C) if fprop else (problem.group_C, problem.K)
+        units = summed * problem.taps * problem.x.dtype.itemsize // UNIT_BYTES
+        config = DotConfig(*choose_shape(machine, UNIT_BYTES, pixels, channels, units))
         workspace = self.program(problem, config, machine).workspace_bytes(machine.threads)
         if workspace <= workspace_limit:
             yield config

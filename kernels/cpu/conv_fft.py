@@ -34,6 +34,7 @@ from convforge.kernels.cpu._fft_shape import (
     shapes,
     too_long,
 )
+from convforge.kernels.cpu._fft_tile import frequencies
 from convforge.kernels.cpu._fft_work import Work
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.kernels.cpu._tile import Tile
@@ -110,14 +111,15 @@ class ConvFft:
     ) -> FftConfig | None:
         """The configuration of a tile shape, None if even its smallest chunk needs too much."""
         size = problem.x.dtype.itemsize
+        products = 2 * frequencies(shape) * problem.C
         if problem.direction is Direction.WGRAD:
-            tile = choose_shape(machine, size, problem.group_K, problem.group_C)
+            tile = choose_shape(machine, size, problem.group_K, problem.group_C, products)
             whole = FftConfig(shape, "sums", *tile)
             return whole if self._needs(problem, whole, machine) <= limit else None
         outputs = problem.group_C if problem.direction is Direction.DGRAD else problem.group_K
         rows = Work(problem, shape, Tile(problem.x.dtype.value, 1, 1)).rows
         least = -(-rows // MOST_LAUNCHES)
-        tile = choose_shape(machine, size, 2 * rows, outputs)
+        tile = choose_shape(machine, size, 2 * rows, outputs, products)
         wanted = min(limit, int(machine.l3_bytes * _L3_SHARE))
         chunk = rows
         while True:

@@ -224,8 +224,8 @@ class ConvIm2col:
         size = problem.x.dtype.itemsize
         fprop = problem.direction is not Direction.DGRAD
         pixels = problem.N * prod(problem.out if fprop else problem.size)
-        channels = problem.group_K if fprop else problem.group_C
-        rows, columns = choose_shape(machine, size, pixels, channels)
+        channels, summed = (problem.group_K, problem.C) if fprop else (problem.group_C, problem.K)
+        rows, columns = choose_shape(machine, size, pixels, channels, summed * problem.taps)
         tiles = MOST_TILES
         while tiles:
             config = Im2colConfig(rows, columns, tiles)

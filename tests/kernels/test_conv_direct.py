@@ -1,10 +1,13 @@
-"""conv_direct on images of few channels, which it reads in their own order."""
+"""conv_direct: every tile, and images of few channels, which it reads in their own order."""
 
 import numpy as np
 import pytest
 
 from convforge import reference
+from convforge.kernels.cpu import conv_direct
+from convforge.kernels.cpu._tile_shape import SHAPES, choose_shape
 from convforge.plan import Policy, plan
+from convforge.runtime import machine
 from convforge.testing.data import operands
 
 FEW = [
@@ -33,3 +36,24 @@ def test_what_no_tap_leaves_is_read_in_place():
     assert [step.name for step in chosen.program.steps] == ["multiply"]
     x, w = operands(chosen.problem, "integers").arrays
     assert np.array_equal(chosen(x, w), reference.compute(chosen.problem, x, w))
+
+
+@pytest.mark.parametrize("shape", SHAPES[machine.isa()])
+def test_every_tile_is_exact(shape, monkeypatch):
+    monkeypatch.setattr(conv_direct, "choose_shape", lambda *sizes: shape)
+    rows, columns = shape
+    width = columns * machine.cpu().vector_bytes // 4
+    # A tile and a pixel more, a tile's channels and one more; a plan for each shape.
+    text = f"fprop:f32:nhwc:n1c9h2w{rows + 1}_k{width + 1}r3s3_p1x1"
+    chosen = plan(text, Policy(algorithm="conv_direct", workspace_limit=(1 << 28) + rows))
+    assert (chosen.config.rows, chosen.config.columns) == shape
+    x, w = operands(chosen.problem, "integers").arrays
+    assert np.array_equal(chosen(x, w), reference.compute(chosen.problem, x, w))
+
+
+def test_another_tile_must_save_what_its_compilation_is_worth():
+    facts = machine.cpu()
+    preferred, *others = SHAPES[facts.isa]
+    channels = facts.vector_bytes // 4
+    assert choose_shape(facts, 4, 10_000, channels, 1) == preferred
+    assert choose_shape(facts, 4, 10_000, channels, 1_000) in others

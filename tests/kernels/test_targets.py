@@ -77,7 +77,7 @@ other = Machine(device="cpu", isa=isa, vector_bytes=int(vector_bytes), registers
 _vector.cpu = lambda: other
 binding.initialize_all_targets()
 binding.initialize_all_asmprinters()
-rows, columns = _tile_shape.choose_shape(other, 4, 8 * 7000, 96 * 1000)
+rows, columns = _tile_shape.choose_shape(other, 4, 8 * 7000, 96 * 1000, 1000)
 tile = _tile.TileType("f32", rows, columns)
 module = ir.Module("tile")
 word = ir.IntType(64)
