@@ -9,11 +9,12 @@ file of the kernel's room, because Numba does not see a change in another file.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import inspect
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,23 @@ def yielding(function: Callable[..., Any]) -> Any:
     return numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
 
 
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage: the compiler makes objects that live, among which looking takes a tenth."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
+
+
 @cache
 def address_of(ref: KernelRef) -> int:
     """Entry point, in the C calling convention, of a kernel compiled for its configuration."""
     signature = (numba.typeof(ref.config), *SLOTS)
-    with _compile_lock:
+    with _compile_lock, _no_collection():
         function: Any = ref.function
         function.compile(signature)
         compiled = function.overloads[signature]
