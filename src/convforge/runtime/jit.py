@@ -122,7 +122,7 @@ def yielding(function: Callable[..., Any]) -> Any:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect no garbage: the compiler makes objects that live, among which looking takes a tenth."""
+    """Collect no garbage: looking among the compiler's objects, which live on, takes a tenth."""
     collected = gc.isenabled()
     gc.disable()
     try:

@@ -53,17 +53,11 @@ def _call(
 
 
 @device
-def _room(room, step, most):  # type: ignore[no-untyped-def]
-    """Where a step's pointers are; its work is right behind them."""
-    return room + step * (8 * MAX_POINTERS + LINE_BYTES * (most + 1))
-
-
-@device
-def _prepare(table, count, words, room, most):  # type: ignore[no-untyped-def]
-    """Put the pointers of every step where its kernel reads them, and deal out its tasks."""
+def _prepare(table, count, words, room, apart):  # type: ignore[no-untyped-def]
+    """Put the pointers of every step where its kernel reads them, and behind them its tasks."""
     joins = False
     for step in range(count):
-        row, pointers = table + 8 * STEP_WORDS * step, _room(room, step, most)
+        row, pointers = table + 8 * STEP_WORDS * step, room + apart * step
         for i in range(load_word(row + 40)):
             address = load_word(words + 8 * load_word(row + 48 + 8 * i))
             store_word(pointers + 8 * i, address)
@@ -75,11 +69,11 @@ def _prepare(table, count, words, room, most):  # type: ignore[no-untyped-def]
 
 
 @device
-def _run(table, step, room, most, worker):  # type: ignore[no-untyped-def]
+def _run(table, step, room, apart, worker):  # type: ignore[no-untyped-def]
     """Do a worker's part of a step and of those that join it; returns the step after them."""
     joined = True
     while joined:
-        row, pointers = table + 8 * STEP_WORDS * step, _room(room, step, most)
+        row, pointers = table + 8 * STEP_WORDS * step, room + apart * step
         _call(load_word(row), load_word(row + 8), pointers, worker, pointers + 8 * MAX_POINTERS)
         joined = load_word(row + 24) != 0
         step += 1
@@ -87,29 +81,29 @@ def _run(table, step, room, most, worker):  # type: ignore[no-untyped-def]
 
 
 @cached()
-def serial(table, count, words, room, most):  # type: ignore[no-untyped-def]
+def serial(table, count, words, room, apart):  # type: ignore[no-untyped-def]
     """Run steps on this thread, their workers one after another."""
-    _prepare(table, count, words, room, most)
+    _prepare(table, count, words, room, apart)
     step = 0
     while step < count:
         workers = load_word(table + 8 * STEP_WORDS * step + 16)
         for worker in range(workers - 1):
-            _run(table, step, room, most, worker)
-        step = _run(table, step, room, most, workers - 1)
+            _run(table, step, room, apart, worker)
+        step = _run(table, step, room, apart, workers - 1)
 
 
 @cached(parallel=True)
-def parallel(table, count, words, room, most):  # type: ignore[no-untyped-def]
+def parallel(table, count, words, room, apart):  # type: ignore[no-untyped-def]
     """Run steps, the workers of each on the threads of Numba's pool."""
-    _prepare(table, count, words, room, most)
+    _prepare(table, count, words, room, apart)
     step = 0
     while step < count:
         workers = load_word(table + 8 * STEP_WORDS * step + 16)
         if workers == 1:
-            step = _run(table, step, room, most, np.int64(0))
+            step = _run(table, step, room, apart, np.int64(0))
         else:
             for worker in numba.prange(workers):
-                _run(table, step, room, most, np.int64(worker))
+                _run(table, step, room, apart, np.int64(worker))
             while load_word(table + 8 * STEP_WORDS * step + 24) != 0:
                 step += 1
             step += 1
@@ -125,13 +119,14 @@ def run_steps(table: int, count: int, words: int, room: int, workers: int) -> No
         room: Address of :func:`launch_bytes` on a cache line.
         workers: The most that a step has.
     """
+    apart = launch_bytes(1, workers)
     if workers == 1 or not threads.may_fan_out():
-        serial(table, count, words, room, workers)
+        serial(table, count, words, room, apart)
     elif threads.pool_is_reentrant():
-        parallel(table, count, words, room, workers)
+        parallel(table, count, words, room, apart)
     else:
         with threads.pool_lock:
-            parallel(table, count, words, room, workers)
+            parallel(table, count, words, room, apart)
 
 
 def launch(

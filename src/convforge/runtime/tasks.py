@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convforge.runtime.jit import device, inlined, yielding
+from convforge.runtime.jit import device, embedded, yielding
 from convforge.runtime.rawmem import load_word, replace_word, store_word
 
 LINE_BYTES = 64
@@ -31,7 +31,7 @@ _FRONT = 1 << 32
 _REAR = _FRONT - 1
 
 
-@device
+@embedded
 def deal(work, tasks, workers, movable):  # type: ignore[no-untyped-def]
     """Give every worker its share.
 
@@ -39,7 +39,7 @@ def deal(work, tasks, workers, movable):  # type: ignore[no-untyped-def]
         work: Address of ``workers + 1`` lines.
         movable: Whether a worker may do what is in another's share.
     """
-    lot = max(1, (tasks + workers * _MOST_LOTS - 1) // (workers * _MOST_LOTS))
+    lot = 1 + (tasks - 1) // (workers * _MOST_LOTS) if tasks else 1
     store_word(work, lot)
     store_word(work + 8, workers)
     store_word(work + 16, movable)
@@ -52,16 +52,17 @@ def deal(work, tasks, workers, movable):  # type: ignore[no-untyped-def]
         store_word(own + 16, end)
 
 
-@inlined
+@embedded
 def _tasks_of(work, front, rear):  # type: ignore[no-untyped-def]
     """First task of a range of lots, and the one after its last."""
     share = work + LINE_BYTES * ((front >> _LOT_BITS) + 1)
     lot, begin, end = load_word(work), load_word(share + 8), load_word(share + 16)
     first = front & (_MOST_LOTS - 1)
-    return begin + first * lot, min(begin + (first + rear - front) * lot, end)
+    beyond = begin + (first + rear - front) * lot
+    return begin + first * lot, beyond if beyond < end else end
 
 
-@device
+@embedded
 def _rob(work, worker):  # type: ignore[no-untyped-def]
     """Move the rear half of another worker's lots to one that has none; whether there were any."""
     workers = load_word(work + 8)
@@ -91,7 +92,10 @@ def _take(work, worker, least):  # type: ignore[no-untyped-def]
                 return rear, rear
             seen = load_word(own)
             continue
-        count = min(max(least, (rear - front) // _BITES), rear - front)
+        # Ternaries: Numba compiles min and max anew for every function that calls them.
+        bite = (rear - front) // _BITES
+        count = least if bite < least else bite
+        count = count if front + count < rear else rear - front
         found = replace_word(own, seen, seen + count * _FRONT)
         if found == seen:
             return front, front + count
