@@ -30,6 +30,43 @@ print(sum(transpose_matrices.stats.cache_hits.values()))
 """
 
 
+PARTS = """
+import sys
+import numpy as np
+from numba.core import types
+from convforge.contract import KernelRef
+from convforge.kernels.cpu._vector import Vector
+from convforge.runtime.jit import address_of, device, kernel
+from convforge.runtime.launch import launch
+from convforge.runtime.rawmem import load_word, store_word
+from convforge.runtime.tasks import claimed
+
+# Functions of this file, so that nothing but the cache knows them.
+@device
+def square(n):
+    return n * n
+
+@kernel
+def squares(config, constants, pointers, worker, work):
+    for task in claimed(work, worker):
+        store_word(load_word(pointers) + 8 * task, square(task))
+
+@kernel
+def squares_and_one(config, constants, pointers, worker, work):
+    for task in claimed(work, worker):
+        store_word(load_word(pointers) + 8 * task, square(task) + 1)
+
+second = sys.argv[1] == "second"
+result = np.zeros(100, np.int64)
+function = squares_and_one if second else squares
+launch(address_of(KernelRef(function, Vector("f32"))), 0, [result.ctypes.data], 2, len(result))
+assert np.array_equal(result, np.arange(100) ** 2 + second)
+part = square.overloads[(types.int64,)]
+assert not part.library.get_pointer_to_function(part.fndesc.mangled_name)  # no machine code
+print(sum(claimed.stats.cache_hits.values()), sum(square.stats.cache_hits.values()))
+"""
+
+
 def run(cache: Path, path: str | None = None) -> int:
     env = os.environ | {"CONVFORGE_CACHE_DIR": str(cache)}
     if path is not None:
@@ -44,6 +81,18 @@ def run(cache: Path, path: str | None = None) -> int:
 def test_a_second_process_loads_what_the_first_compiled(tmp_path):
     assert run(tmp_path) == 0
     assert run(tmp_path) == 1
+
+
+def test_another_kernel_links_parts_from_disk(tmp_path):
+    script = tmp_path / "parts.py"
+    script.write_text(PARTS)
+    env = os.environ | {"CONVFORGE_CACHE_DIR": str(tmp_path / "cache")}
+    for which, hits in (("first", "0 0"), ("second", "1 1")):
+        done = subprocess.run(
+            [sys.executable, str(script), which], env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == hits
 
 
 def test_damaged_files_are_compiled_again(tmp_path):

@@ -24,6 +24,7 @@ from numba.core import types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
 from convforge.contract import KernelRef
+from convforge.runtime.compiler import KernelCompiler, PartCompiler, rebuild_part
 from convforge.runtime.paths import cache_dir
 
 SLOTS = (types.intp, types.intp, types.intp, types.intp)
@@ -93,31 +94,41 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
             self.disable()
 
 
-def cached(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+class _PartCacheImpl(_CacheImpl):
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        return rebuild_part(target_context, payload)
+
+
+class _PartCache(_KernelCache):
+    _impl_class = _PartCacheImpl
+
+
+def _decorator(
+    compiler: type[KernelCompiler], cache: type[_KernelCache], **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
     """``numba.njit`` with these options and the room-stamped disk cache."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        jit = numba.njit(nogil=True, error_model="numpy", pipeline_class=compiler, **options)
+        dispatcher = jit(function)
         if not numba.config.DISABLE_JIT:
-            dispatcher._cache = _KernelCache(function)
+            dispatcher._cache = cache(function)
         return dispatcher
 
     return decorate
 
 
-kernel = cached(no_cpython_wrapper=True)
+_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+host = _decorator(KernelCompiler, _KernelCache, no_cfunc_wrapper=True)
+"""Decorator of functions that Python calls."""
+kernel = _decorator(KernelCompiler, _KernelCache, no_cpython_wrapper=True)
 """Decorator of kernels, which are called by address."""
-device = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+device = _decorator(PartCompiler, _PartCache, **_NO_WRAPPERS)
 """Decorator of the functions that kernels call."""
-inlined = cached(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+inlined = _decorator(PartCompiler, _PartCache, **_NO_WRAPPERS, forceinline=True)
 """The same for what an inner loop calls: a call would pass vectors and tuples through memory."""
-embedded = cached(inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""The same for those with a single caller: compiled as a part of it alone, in less time."""
-
-
-def yielding(function: Callable[..., Any]) -> Any:
-    """Decorator of device functions that yield: Numba cannot load these from its cache."""
-    return numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+embedded = _decorator(PartCompiler, _PartCache, **_NO_WRAPPERS, inline="always")
+"""The same for those with a single caller: typed and lowered as a part of it, in less time."""
 
 
 @contextlib.contextmanager
@@ -132,15 +143,18 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-@cache
-def address_of(ref: KernelRef) -> int:
-    """Entry point, in the C calling convention, of a kernel compiled for its configuration."""
-    signature = (numba.typeof(ref.config), *SLOTS)
+def compiled_address(function: Any, signature: tuple[Any, ...]) -> int:
+    """Entry point, in the C calling convention, of a compiled function."""
     with _compile_lock, _no_collection():
-        function: Any = ref.function
         function.compile(signature)
         compiled = function.overloads[signature]
         address: int = compiled.library.get_pointer_to_function(
             compiled.fndesc.llvm_cfunc_wrapper_name
         )
     return address
+
+
+@cache
+def address_of(ref: KernelRef) -> int:
+    """Entry point of a kernel compiled for its configuration."""
+    return compiled_address(ref.function, (numba.typeof(ref.config), *SLOTS))

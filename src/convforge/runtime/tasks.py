@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from convforge.runtime.jit import device, embedded, yielding
+import numpy as np
+
+from convforge.runtime.jit import device, embedded
 from convforge.runtime.rawmem import load_word, replace_word, store_word
 
 LINE_BYTES = 64
@@ -102,19 +104,20 @@ def _take(work, worker, least):  # type: ignore[no-untyped-def]
         seen = found
 
 
-@yielding
+@device
 def claimed(work: int, worker: int) -> Any:
     """Tasks for a worker to do, one after another, until nobody has any."""
-    front, rear = _take(work, worker, 1)
+    one = np.int64(1)  # a bare 1 is a type of its own: _take would be compiled for it too
+    front, rear = _take(work, worker, one)
     while front < rear:
         task, end = _tasks_of(work, front, rear)
         while task < end:
             yield task
             task += 1
-        front, rear = _take(work, worker, 1)
+        front, rear = _take(work, worker, one)
 
 
-@yielding
+@device
 def claimed_runs(work: int, worker: int, most: int) -> Any:
     """The same by runs of neighbours: the first task of each, and the one after its last.
 

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import numba
+from llvmlite import binding
 
 pool_lock = threading.Lock()
 _forked = False
@@ -88,3 +89,12 @@ def _load_tbb() -> None:
 def pool_is_reentrant() -> bool:
     """Whether several Python threads may enter the pool at once."""
     return layer() in ("omp", "tbb")
+
+
+@cache
+def pool() -> tuple[int, int]:
+    """Addresses of the pool's functions: run a loop on its threads; how many there are now."""
+    layer()
+    return tuple(
+        binding.address_of_symbol(name) for name in ("numba_parallel_for", "get_num_threads")
+    )
