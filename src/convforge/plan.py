@@ -28,7 +28,8 @@ from convforge.problem import ConvProblem, Direction, PoolKind, Problem, parse
 from convforge.runtime import machine as machines
 from convforge.runtime import threads
 from convforge.runtime.dtypes import numpy_dtype
-from convforge.runtime.memory import aligned_array, aligned_empty, array_address
+from convforge.runtime.memory import aligned_empty, array_address
+from convforge.runtime.results import aligned_array
 
 __all__ = ["Explanation", "Plan", "Policy", "PreparedWeights", "numpy_dtype", "plan"]
 

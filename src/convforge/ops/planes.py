@@ -10,6 +10,7 @@ from convforge.arrays import Array, View, order_of
 from convforge.ops import arguments
 from convforge.ops.common import Shape, split_image
 from convforge.problem import Order
+from convforge.runtime.results import aligned_array
 
 
 def movable(array: Array) -> Array:
@@ -53,7 +54,7 @@ class Images:
 
     def empty(self, size: Shape, dtype: np.dtype[np.generic]) -> Array:
         """A new array ``(N, C, *size)`` in the caller's memory order."""
-        memory = np.empty(self.view.order.arrange(self.N, self.C, size), dtype)
+        memory = aligned_array(self.view.order.arrange(self.N, self.C, size), dtype)
         return memory if self.view.order is Order.CHANNELS_FIRST else np.moveaxis(memory, -1, 1)
 
     def result(self, array: Array) -> Array:

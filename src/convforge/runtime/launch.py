@@ -17,9 +17,9 @@ from numba.extending import intrinsic
 
 from convforge.runtime import threads
 from convforge.runtime.jit import SLOTS, compiled_address, device, embedded, host, kernel
-from convforge.runtime.memory import aligned_empty
+from convforge.runtime.memory import LINE_BYTES, aligned_empty
 from convforge.runtime.rawmem import load_word, store_word
-from convforge.runtime.tasks import LINE_BYTES, deal
+from convforge.runtime.tasks import deal
 
 _WORD = ir.IntType(64)
 MAX_POINTERS = 16

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import threading
 from collections.abc import Iterator
 
 import numpy as np
 
 KEPT_BYTES = 64 << 20
-_ALIGN = 64
-_WORTH_ALIGNING = 16 << 10
+LINE_BYTES = 64
+"""A cache line: vectors that begin on one do not lie across two."""
 _CANARY = 0xA5
 _poisoned = False
 
@@ -30,7 +29,7 @@ class _Local(threading.local):
 _local = _Local()
 
 
-def aligned_empty(nbytes: int, align: int = _ALIGN) -> np.ndarray:
+def aligned_empty(nbytes: int, align: int = LINE_BYTES) -> np.ndarray:
     """Uninitialised bytes whose first one lies on a multiple of ``align``."""
     raw = np.empty(nbytes + align, np.uint8)
     start = -raw.ctypes.data % align
@@ -60,7 +59,7 @@ def is_poisoned() -> bool:
 @contextlib.contextmanager
 def guarded(nbytes: int) -> Iterator[int]:
     """Address of ``nbytes`` of NaN between canaries, which are checked at the end."""
-    margin = 4 * _ALIGN
+    margin = 4 * LINE_BYTES
     buffer = aligned_empty(nbytes + 2 * margin)
     buffer[:] = 0xFF  # a NaN in every floating-point type
     buffer[:margin] = buffer[margin + nbytes :] = _CANARY
@@ -96,15 +95,3 @@ def _ask_address(array: np.ndarray) -> int:
 _probe = np.zeros(3)
 # Ten times quicker than asking; asked where the interpreter lays objects out differently.
 array_address = _peek_address if _peek_address(_probe) == _ask_address(_probe) else _ask_address
-
-
-def aligned_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array on a cache line, so that no vector of it lies across two.
-
-    Small ones lie where NumPy puts them: there, asking costs more than it saves.
-    """
-    nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes < _WORTH_ALIGNING:
-        return np.empty(shape, dtype)
-    raw = np.empty(nbytes + _ALIGN, np.uint8)
-    return np.ndarray(shape, dtype, raw, -array_address(raw) % _ALIGN)

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from convforge.runtime.jit import device, embedded
+from convforge.runtime.memory import LINE_BYTES
 from convforge.runtime.rawmem import load_word, replace_word, store_word
 
-LINE_BYTES = 64
-"""A worker's range and share have a cache line of their own, after one of what all know."""
 _LOT_BITS = 10
 _MOST_LOTS = 1 << _LOT_BITS
 """Lots of a share: short ones, so that workers end together."""
@@ -38,7 +37,7 @@ def deal(work, tasks, workers, movable):  # type: ignore[no-untyped-def]
     """Give every worker its share.
 
     Args:
-        work: Address of ``workers + 1`` lines.
+        work: Address of ``workers + 1`` cache lines: one of what all know, then each worker's own.
         movable: Whether a worker may do what is in another's share.
     """
     lot = 1 + (tasks - 1) // (workers * _MOST_LOTS) if tasks else 1

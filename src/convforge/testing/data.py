@@ -23,7 +23,7 @@ from convforge.problem import (
     Problem,
 )
 from convforge.runtime.dtypes import numpy_dtype
-from convforge.runtime.memory import aligned_array
+from convforge.runtime.results import aligned_array
 
 Array = NDArray[Any]
 Kind = Literal["normal", "integers", "positive"]

@@ -1,0 +1,93 @@
+"""Memory of results: what large arrays leave when they die is given to new ones.
+
+The system clears every page that it hands out and maps it at its first use. For a result of tens
+of megabytes this takes as long as the convolution does, and NumPy gives such memory back at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+from convforge.runtime.memory import LINE_BYTES, aligned_empty, array_address, is_poisoned
+
+_WORTH_ALIGNING = 16 << 10
+_WORTH_KEEPING = 1 << 20
+_FITS = 1.25
+"""A block serves arrays that leave at most a fifth of it unused."""
+
+
+class _Kept:
+    """Blocks that no array uses, the oldest first.
+
+    Blocks come back whenever Python collects garbage, even within a method of this class: whoever
+    finds the lock held does without.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.blocks: list[np.ndarray] = []
+        self.lock = threading.Lock()
+
+    def take(self, nbytes: int) -> np.ndarray | None:
+        """The block last given that fits."""
+        if not self.blocks or not self.lock.acquire(blocking=False):
+            return None
+        try:
+            for i in reversed(range(len(self.blocks))):
+                if nbytes <= self.blocks[i].nbytes <= _FITS * nbytes:
+                    return self.blocks.pop(i)
+        finally:
+            self.lock.release()
+        return None
+
+    def give(self, block: np.ndarray) -> None:
+        """Keep a block, and let the oldest go that are too much with it."""
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
+            self.blocks.append(block)
+            total = sum(block.nbytes for block in self.blocks)
+            while total > self.most:
+                total -= self.blocks.pop(0).nbytes
+        finally:
+            self.lock.release()
+
+
+_kept = _Kept(int(os.environ.get("CONVFORGE_KEEP_MIB", "256")) << 20)
+
+
+class _Lease:
+    """Owns the memory of an array and of its views; gives it back when the last of them dies."""
+
+    def __init__(self, nbytes: int) -> None:
+        block = _kept.take(nbytes)
+        self._block = aligned_empty(nbytes) if block is None else block
+        if is_poisoned():
+            self._block[:] = 0xFF  # what a kernel leaves out must not show the last result
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return self._block.__array_interface__
+
+    def __del__(self, give: Any = _kept.give) -> None:
+        give(self._block)
+
+
+def aligned_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array on a cache line, so that no vector of it lies across two.
+
+    Small ones lie where NumPy puts them: there, asking costs more than it saves. Large ones lie
+    where others have been.
+    """
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < _WORTH_ALIGNING:
+        return np.empty(shape, dtype)
+    if nbytes >= _WORTH_KEEPING:
+        return np.ndarray(shape, dtype, np.asarray(_Lease(nbytes)))
+    raw = np.empty(nbytes + LINE_BYTES, np.uint8)
+    return np.ndarray(shape, dtype, raw, -array_address(raw) % LINE_BYTES)
