@@ -127,12 +127,12 @@ class ConvDirect:
         for start in range(0, len(multiply.blocks), kept):
             part = multiply.blocks[start : start + kept]
             pack = pack_step(problem, tile.width, part)
-            # Equal shares: a worker multiplies by what it packed itself, and nobody waits.
+            # Equal shares: a worker multiplies by what it packed itself, and nobody waits. In a
+            # shorter part, shares lie where another worker's panels of the part before may still
+            # be read.
             owners = machine.threads if len(part) % machine.threads == 0 else 1
-            steps += [
-                replace(pack, joins=bool(start) and owners > 1),
-                *multiply.steps(part, owners),
-            ]
+            joins = owners > 1 and start > 0 and len(part) == kept
+            steps += [replace(pack, joins=joins), *multiply.steps(part, owners)]
         packed = Buffer(name="packed", nbytes=kept * multiply.panel_bytes)
         return Program(
             steps=(*io.before, *steps, *io.after),
