@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from convforge.kernels.cpu._block import block_load, block_store, block_transpose
 from convforge.kernels.cpu._store import store_rows
-from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
-from convforge.runtime.jit import device
+from convforge.kernels.cpu._vector import itemsize, lanes, load, vector_bytes
+from convforge.kernels.cpu._wide import store_run
+from convforge.runtime.jit import device, inlined
 from convforge.runtime.rawmem import store_word
 
 
@@ -22,6 +23,14 @@ def pack_taps(strip, w, target, taps, flip):
             block_store(strip, block, target + (taps - 1 - tap) * vector, -vector, count, width)
         else:
             block_store(strip, block, target + tap * vector, vector, count, width)
+
+
+@inlined
+def copy_channels(kind, to, source, count):
+    """A few vectors of one pixel, of which a call of the C library would take longer."""
+    size, width = itemsize(kind), lanes(kind)
+    for i in range(0, count, width):
+        store_run(kind, to + i * size, load(kind, source + i * size), count - i)
 
 
 class Channels(NamedTuple):

@@ -12,7 +12,7 @@ from convforge.kernels.cpu._depthwise_axes import (
     taps_inside,
     three_axes,
 )
-from convforge.kernels.cpu._depthwise_channels import Channels, finish, pack_taps
+from convforge.kernels.cpu._depthwise_channels import Channels, copy_channels, finish, pack_taps
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_view
 from convforge.kernels.cpu._strip import Strip, strip_pixels, strip_store, strip_zeros
 from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
@@ -119,12 +119,18 @@ def depthwise_rows(strip, constants, pointers, worker, work):
                         target = row * g.to_w + phase + i * w_phases
                         # Overlapping the vector before, it stores the same again, if that is its
                         # task's.
+                        step, place = w_phases * pixel, v.output + target * pixel
                         if g.plain and (v.done == 0 or c > begin):
-                            step, place = w_phases * pixel, v.output + target * pixel
                             strip_store(strip, sums, place, step, count, width)
-                        else:
-                            strip_store(strip, sums, slab, vector, pixels, width)
-                            finish(strip, s, v, target, w_phases, count)
+                            continue
+                        strip_store(strip, sums, slab, vector, pixels, width)
+                        if g.plain:
+                            done = v.done * size
+                            for t in range(count):
+                                to, out = place + t * step, slab + t * vector
+                                copy_channels(strip, to + done, out + done, width - v.done)
+                            continue
+                        finish(strip, s, v, target, w_phases, count)
 
 
 def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> tuple[Step, int]:

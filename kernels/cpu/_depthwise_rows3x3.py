@@ -10,7 +10,7 @@ from convforge.kernels.cpu._depthwise_axes import (
     pack_axis,
     three_axes,
 )
-from convforge.kernels.cpu._depthwise_channels import pack_taps
+from convforge.kernels.cpu._depthwise_channels import copy_channels, pack_taps
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
 from convforge.kernels.cpu._sweep_rows import (
     Sweep,
@@ -26,7 +26,7 @@ from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
-from convforge.runtime.rawmem import copy_bytes, store_word
+from convforge.runtime.rawmem import store_word
 from convforge.runtime.tasks import claimed
 
 _TAPS = 9
@@ -149,7 +149,7 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
                     if g.plain:
                         for t in range(pixels):
                             to = output + (target + t) * pixel
-                            copy_bytes(to, sums_at + t * block_bytes, (last - c) * size)
+                            copy_channels(sweep, to, sums_at + t * block_bytes, last - c)
                         continue
                     for t in range(pixels):
                         store_word(table + 8 * t, target + t)
