@@ -235,7 +235,7 @@ class Plan:
         if out is None:
             if getattr(self.problem, "accumulate", False):
                 raise ValueError(f"{self.problem} adds to its output: out must be given")
-            out = aligned_array(self._out_shape, self._out_dtype)
+            out = aligned_array(self._out_shape, self._out_dtype, addresses[0])
         else:
             _require(self.problem, "out", out, self._out_shape, self._out_dtype)
             _require_writable(self.problem, out, (*arrays, bias, residual))

@@ -17,6 +17,13 @@ from convforge.runtime.memory import LINE_BYTES, aligned_empty, array_address, i
 
 _WORTH_ALIGNING = 16 << 10
 _WORTH_KEEPING = 1 << 20
+_PAGE_BYTES = 4096
+_BEHIND_BYTES = 5 * LINE_BYTES
+"""Processors first compare places within a page to find the stores that a load must wait for, and
+memory fresh from the system begins at one place in its page. So an output begins elsewhere than its
+input, before it: a depthwise 3x3 of 256 channels @28 takes 34 microseconds and not 78 on one
+thread, 30 and not 47 on two. Few pixels have a multiple of five lines.
+"""
 _FITS = 1.25
 """A block serves arrays that leave at most a fifth of it unused."""
 
@@ -78,16 +85,21 @@ class _Lease:
         give(self._block)
 
 
-def aligned_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def aligned_array(shape: tuple[int, ...], dtype: np.dtype, beside: int = 0) -> np.ndarray:
     """An uninitialised array on a cache line, so that no vector of it lies across two.
 
     Small ones lie where NumPy puts them: there, asking costs more than it saves. Large ones lie
-    where others have been.
+    where others have been, and none where stores to it would seem to meet loads of what it is
+    made from.
+
+    Args:
+        beside: Address of an array that is read while this one is written.
     """
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < _WORTH_ALIGNING:
         return np.empty(shape, dtype)
-    if nbytes >= _WORTH_KEEPING:
-        return np.ndarray(shape, dtype, np.asarray(_Lease(nbytes)))
-    raw = np.empty(nbytes + LINE_BYTES, np.uint8)
-    return np.ndarray(shape, dtype, raw, -array_address(raw) % LINE_BYTES)
+    room = nbytes + _PAGE_BYTES
+    large = nbytes >= _WORTH_KEEPING
+    raw = np.asarray(_Lease(room)) if large else np.empty(room, np.uint8)
+    place = (beside & -LINE_BYTES) - _BEHIND_BYTES
+    return np.ndarray(shape, dtype, raw, (place - array_address(raw)) % _PAGE_BYTES)
