@@ -6,6 +6,8 @@ own in the layout of dw, and the last launch adds them in order.
 
 from __future__ import annotations
 
+from math import prod
+
 from convforge.contract import Buffer, Cost, KernelRef, Program, Step
 from convforge.kernels.cpu._depthwise_axes import (
     AXIS_BYTES,
@@ -255,13 +257,19 @@ def wgrad_program(problem: ConvProblem, strip: Strip) -> Program:
     buffers += (Buffer(name="scratch", nbytes=scratch, scope="worker"),)
     if not several:
         return Program(steps=(*before, collect), buffers=buffers)
-    add = Step(
+    add = add_step(problem, parts, "w")
+    buffers += (Buffer(name="parts", nbytes=parts * length * size),)
+    return Program(steps=(*before, collect, add), buffers=buffers)
+
+
+def add_step(problem: ConvProblem, parts: int, target: str) -> Step:
+    """The launch that adds up ``parts``."""
+    size, length = problem.w.dtype.itemsize, prod(problem.w_shape)
+    return Step(
         name="add",
-        kernel=KernelRef(add_parts, Vector(problem.x.dtype.value)),
-        operands=("parts", "w"),
+        kernel=KernelRef(add_parts, Vector(problem.w.dtype.value)),
+        operands=("parts", target),
         constants=_PARTS.pack(parts=parts, length=length, accumulate=problem.accumulate),
         tasks=-(-length // _ADD_BLOCK),
         cost=Cost(flops=parts * length, bytes=(parts + 1) * length * size),
     )
-    buffers += (Buffer(name="parts", nbytes=parts * length * size),)
-    return Program(steps=(*before, collect, add), buffers=buffers)

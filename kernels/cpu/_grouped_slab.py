@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from convforge.contract import Machine
 from convforge.kernels.cpu._depthwise_axes import extents, phases, three_axes
+from convforge.kernels.cpu._group_outer import GroupOuter
 from convforge.kernels.cpu._group_strip import GroupStrip, group_columns
 from convforge.kernels.cpu._vector import itemsize, load, store, vector_bytes, zeros
 from convforge.problem import Axis, ConvProblem, Direction
@@ -33,6 +34,10 @@ SLAB = Layout(
 )
 slab_view = SLAB.view
 SLAB_BYTES = SLAB.nbytes
+PLANE = Layout("GroupedPlane", "rows columns channels from_h from_w")
+"""As much of a slab as is needed to bring one."""
+plane_view = PLANE.view
+PLANE_BYTES = PLANE.nbytes
 
 
 @device
@@ -82,16 +87,23 @@ class Slab:
     Attributes:
         constants: The struct ``GroupedSlab``. nbytes: Of a block.
         lists: Rows of a block's output, those of each phase apart.
-        tasks: Blocks of all images and depths.
+        band, span: Rows and columns of a block's output. columns: Of the block.
+        blocks: Of all images and depths. tasks: Those with some of the channels each.
     """
 
     constants: bytes
     nbytes: int
     lists: int
+    band: int
+    span: int
+    columns: int
+    blocks: int
     tasks: int
 
 
-def slab(problem: ConvProblem, strip: GroupStrip, outputs: int, machine: Machine) -> Slab:
+def slab(
+    problem: ConvProblem, strip: GroupStrip | GroupOuter, outputs: int, machine: Machine
+) -> Slab:
     """Blocks that fit the L2 and are enough for threads to share evenly.
 
     Args:
@@ -151,5 +163,9 @@ def slab(problem: ConvProblem, strip: GroupStrip, outputs: int, machine: Machine
         constants=constants,
         nbytes=depths * rows(band) * columns(span) * place,
         lists=band * h_phases * w_phases,
+        band=band,
+        span=span,
+        columns=columns(span),
+        blocks=blocks,
         tasks=pieces * blocks,
     )

@@ -44,6 +44,9 @@ _TAP_BYTES = _TAP.nbytes
 _OPERANDS = Layout("OuterPointers", "source dy panels scratch")
 _operands = _OPERANDS.view
 
+_FEWEST_SUMS = 12
+"""Vectors of a tile that take less time with none: sums wait for one another."""
+
 
 @kernel
 def outer_products(tile, constants, pointers, worker, work):
@@ -229,7 +232,7 @@ def _multiply_step(
         constants=OUTER.pack(**fields) + pack_table(table),
         tasks=items,
         cost=Cost(
-            flops=2 * items * tile.rows * tile.width * pixels,
+            flops=2 * items * max(tile.rows * tile.width, _FEWEST_SUMS * tile.lanes) * pixels,
             bytes=(pixels * (problem.K + problem.C)) * size + problem.bytes,
         ),
     )

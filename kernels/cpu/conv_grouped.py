@@ -1,7 +1,7 @@
 """Grouped convolution with few channels a group: strips of outputs, fed from blocks in the L1.
 
-Computes: fprop and dgrad with 2, 4, 8, 16 or 32 channels a group, the same on either side and at
-    most two vectors; one to three axes, any stride and dilation, zero padding.
+Computes: fprop, dgrad and wgrad with 2, 4, 8, 16 or 32 channels a group, the same on either side
+    and at most two vectors; one to three axes, any stride and dilation, zero padding.
 Layout: channels last, in place; channels first goes there by a transpose. Weights by vectors.
 Accumulates: in the operands' type, float32 or float64, in a fixed order.
 Good at: ResNeXt and its like. Bad at: 1x1 filters, rows that strips cover badly.
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 
 from convforge.contract import Buffer, Machine, Program, Rejected, Tolerance, Traits, WeightFormat
 from convforge.kernels.cpu._depthwise_images import arrangement
+from convforge.kernels.cpu._group_outer import GroupOuter
 from convforge.kernels.cpu._group_strip import GroupStrip
 from convforge.kernels.cpu._grouped_rows import grouped_step
 from convforge.kernels.cpu._grouped_weights import group_format
+from convforge.kernels.cpu._grouped_wgrad import outer_program
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.problem import ConvProblem, Direction, Order, PostOp, Problem
 
@@ -28,10 +30,13 @@ _OTHER_REGISTERS = 8
 _FEWEST_SUMS = 12
 """With fewer, sums wait for one another: two a cycle, and four or five cycles each."""
 
+_TAPS = (3, 1)
+"""That wgrad may sum at once: a row of the most common filter."""
+
 
 @dataclass(frozen=True, slots=True)
 class GroupedConfig:
-    """Elements of a vector; outputs of a strip."""
+    """Elements of a vector; outputs of a strip, or taps that wgrad sums at once."""
 
     lanes: int
     pixels: int
@@ -49,8 +54,6 @@ class ConvGrouped:
         """Several groups of a power of two of channels that fit two vectors."""
         if not isinstance(problem, ConvProblem):
             return NOT_A_CONVOLUTION
-        if problem.direction is Direction.WGRAD:
-            return Rejected("wgrad: fprop and dgrad only")
         members = problem.group_C
         if problem.groups == 1 or members != problem.group_K or members not in _MEMBERS:
             return Rejected(
@@ -75,11 +78,15 @@ class ConvGrouped:
     def weight_format(self, problem: Problem, config: GroupedConfig) -> WeightFormat | None:
         """The vectors that a strip multiplies by, tap by tap."""
         assert isinstance(problem, ConvProblem)
+        if problem.direction is Direction.WGRAD:
+            return None
         return group_format(problem, _strip(problem, config))
 
     def program(self, problem: Problem, config: GroupedConfig, machine: Machine) -> Program:
         """One launch, between those that rearrange images where needed."""
         assert isinstance(problem, ConvProblem)
+        if problem.direction is Direction.WGRAD:
+            return outer_program(problem, _outer(problem, config, machine), machine)
         images = arrangement(problem, Order.CHANNELS_LAST)
         bias = "bias" if PostOp.BIAS in problem.post else ""
         operands = (images.source, "packed", images.output, bias, images.residual, "scratch")
@@ -94,10 +101,37 @@ def _strip(problem: ConvProblem, config: GroupedConfig) -> GroupStrip:
     return GroupStrip(problem.x.dtype.value, config.lanes, config.pixels, problem.group_C)
 
 
+def _outer(problem: ConvProblem, config: GroupedConfig, machine: Machine) -> GroupOuter:
+    rows = _rows(problem.group_C, config.lanes, config.pixels, machine)
+    return GroupOuter(problem.x.dtype.value, config.lanes, problem.group_C, config.pixels, rows)
+
+
+def _rows(members: int, lanes: int, taps: int, machine: Machine) -> int:
+    """Rows of sums that fit the registers; all of them where they are exchanges."""
+    rows, across = members, taps * max(1, members // lanes)
+    while members >= lanes and rows > 1 and (rows + 1) * across >= machine.registers:
+        rows //= 2
+    return rows
+
+
+def _default_taps(problem: ConvProblem, lanes: int, machine: Machine) -> int:
+    """Taps that take the fewest products, loads and waits for a pixel."""
+    members = problem.group_C
+
+    def cost(taps: int) -> int:
+        rows, across = _rows(members, lanes, taps, machine), taps * max(1, members // lanes)
+        tiles = -(-problem.taps // taps) * (members // rows)
+        return tiles * (max(rows * across, _FEWEST_SUMS) + rows + across)
+
+    return min(_TAPS, key=cost)
+
+
 def _default_config(problem: ConvProblem, machine: Machine) -> GroupedConfig:
     """As many sums as there are registers, or fewer where a row is covered better."""
     register = machine.vector_bytes // problem.x.dtype.itemsize
     lanes = next(n for n in (register >> i for i in range(8)) if n <= problem.C)
+    if problem.direction is Direction.WGRAD:
+        return GroupedConfig(lanes, _default_taps(problem, lanes, machine))
     forward = problem.direction is Direction.FPROP
     axis = problem.axes[-1]
     out = axis.out if forward else -(-axis.size // axis.stride)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from convforge.contract import Rejected
@@ -46,7 +47,7 @@ def problems():
     """All of them; a machine's vectors may be too narrow for so many channels."""
     for dtype in ("f32", "f64"):
         for geometry in GEOMETRIES:
-            for direction in ("fprop", "dgrad"):
+            for direction in ("fprop", "dgrad", "wgrad"):
                 for order in Order:
                     problem = parse(cases.spell(direction, dtype, order, geometry))
                     if "two vectors hold" not in str(refusal(problem)):
@@ -84,6 +85,40 @@ def test_is_chosen_where_it_is_fastest(layer, batch, threads):
     first, second, *_ = plan(problem, Policy(threads=threads)).explain().candidates
     assert first.algorithm.name == "cpu.conv_grouped"
     assert second.time_ms > 1.05 * first.time_ms
+
+
+@pytest.mark.skipif(machine.cpu().isa != "avx512", reason="measured with vectors of 16 elements")
+@pytest.mark.parametrize("threads", (1, 2))
+@pytest.mark.parametrize("batch", (1, 16))
+@pytest.mark.parametrize("layer", RESNEXT)
+def test_wgrad_is_chosen_where_it_is_fastest(layer, batch, threads):
+    problem = parse(f"wgrad:f32:nhwc-krsc:n{batch}{layer}")
+    assert plan(problem, Policy(threads=threads)).algorithm == "cpu.conv_grouped"
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("geometry", (GEOMETRIES[1], GEOMETRIES[4], GEOMETRIES[9]))
+def test_wgrad_accumulates(geometry, order):
+    problem = parse(cases.spell("wgrad", "f32", order, geometry + "+accumulate"))
+    data = operands(problem, "integers")
+    dw = conv_grouped(problem)(*data.arrays, out=data.before.copy())
+    oracle.assert_exact(problem, dw, data)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    ("n3c128h16w60_k128r3s3_p1x1_g32", "n2c128h19w40_k128r3s3_p1x1_g8", GEOMETRIES[12]),
+)
+def test_wgrad_of_several_parts_does_not_depend_on_threads(geometry):
+    problem = parse(cases.spell("wgrad", "f32", "last", geometry))
+    data = operands(problem)
+    one, two = (
+        plan(problem, Policy(algorithm="conv_grouped", threads=threads)) for threads in (1, 2)
+    )
+    assert [step.name for step in one.program.steps] == ["collect", "add"]
+    dw = one(*data.arrays)
+    oracle.assert_within(problem, dw, data, one.tolerance)
+    assert np.array_equal(dw, two(*data.arrays))
 
 
 def test_plans_of_other_sizes_share_prepared_weights():
