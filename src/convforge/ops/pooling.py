@@ -12,7 +12,7 @@ from convforge.arrays import Array, View, as_numpy, dtype_of, home_of, order_of
 from convforge.ops import arguments
 from convforge.ops.arguments import PoolArguments
 from convforge.ops.common import CALLS_KEPT, Spec, require_out, spec_of, split_image, told
-from convforge.plan import numpy_dtype, plan
+from convforge.plan import Plan, numpy_dtype, plan
 from convforge.policy import Policy
 from convforge.problem import Axis, Direction, Operand, PoolKind, PoolProblem
 from convforge.runtime.threads import get_num_threads
@@ -57,6 +57,7 @@ class PoolCall:
 
     Attributes:
         problem: What the forward call computes.
+        policy: Limits within which algorithms are chosen.
         view: How the caller's arrays are seen in memory order.
         result_shape: Shape of the result as the caller sees it.
     """
@@ -65,7 +66,7 @@ class PoolCall:
         self.problem = problem
         self.view = view
         self.plan = plan(problem, policy)
-        self._policy = policy
+        self.policy = policy
         self.result_shape = view.caller_shape(problem.N, problem.C, problem.out)
         self.result_dtype = numpy_dtype(problem.x.dtype)
 
@@ -94,12 +95,17 @@ class PoolCall:
             raise ValueError(
                 f"grad_output has shape {grad.shape}; wanted {self.result_shape} ({self.problem})"
             )
-        policy = None if self._policy is None else replace(self._policy, algorithm=None)
-        run = plan(replace(self.problem, direction=Direction.DGRAD, indices=False), policy)
         operands = [self.view.memory(grad)]
         if indices is not None:
             operands.append(self.view.memory(indices))
-        return self.view.caller(run(*operands))
+        return self.view.caller(_gradient_plan(self, get_num_threads())(*operands))
+
+
+@lru_cache(maxsize=CALLS_KEPT)
+def _gradient_plan(call: PoolCall, threads: int) -> Plan:
+    """Kept for the call: to spell the gradient's problem takes longer than a small gradient."""
+    policy = None if call.policy is None else replace(call.policy, algorithm=None)
+    return plan(replace(call.problem, direction=Direction.DGRAD, indices=False), policy)
 
 
 @lru_cache(maxsize=CALLS_KEPT)
