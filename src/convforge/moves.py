@@ -1,4 +1,4 @@
-"""Launches for operators that have no problem and no plan: elements by position, and powers.
+"""Launches for operators that have no problem and no plan: elements that move, and powers.
 
 Elements are float32, float64 or int64.
 """
@@ -6,7 +6,7 @@ Elements are float32, float64 or int64.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,6 +64,44 @@ def largest_of_windows(
     _run("windows_program", x.dtype, fields, (x, y, indices, *starts))
 
 
+class Borders(NamedTuple):
+    """What a launch for borders knows besides its arrays; the kernel's program explains."""
+
+    images: int
+    axes: tuple[tuple[int, int, int], ...]
+    mode: str
+    run: int
+
+
+def borders(small: Array, large: Array, value: Array, *, back: bool, fields: Borders) -> None:
+    """Write ``large`` from ``small``, with borders; or back, where what they hold adds up.
+
+    Args:
+        small, large: Contiguous. value: One element, which a border may hold.
+    """
+    made = _borders(_KINDS[small.dtype], back, fields, get_num_threads())
+    made.run([array_address(small), array_address(large), array_address(value)])
+
+
+@lru_cache(maxsize=256)
+def _borders(dtype: str, back: bool, fields: Borders, threads: int) -> Executable:
+    # Numba is imported by the first call.
+    from convforge.kernels.cpu import _borders as room
+
+    made = room.borders_program(dtype, back=back, **fields._asdict())
+    return Executable(made, made.steps[0].operands, machine.cpu(threads))
+
+
+def folding(images: Array, columns: Array, *, back: bool, **fields: int) -> None:
+    """Write the columns of the images' windows; or back, where what overlaps adds up.
+
+    Args:
+        images, columns: Contiguous.
+        fields: Those of the kernel's struct.
+    """
+    _run("folding_program", images.dtype, fields | {"back": back}, (images, columns))
+
+
 def powers(x: Array, result: Array, power: int, *, times: bool) -> bool:
     """Write ``x ** power``, a power of at least 1, or multiply the result by it.
 
@@ -106,17 +144,17 @@ def _fields(here: Array, there: Array, images: int, channels: int, last: bool) -
 
 
 def _run(
-    program: str, dtype: np.dtype[Any], fields: dict[str, int], arrays: tuple[Array, ...]
+    program: str, dtype: np.dtype[Any], fields: dict[str, Any], arrays: tuple[Array, ...]
 ) -> None:
     made = _executable(program, _KINDS[dtype], get_num_threads(), **fields)
     made.run([array_address(array) for array in arrays])
 
 
 @lru_cache(maxsize=256)
-def _executable(program: str, dtype: str, threads: int, **fields: int) -> Executable:
+def _executable(program: str, dtype: str, threads: int, **fields: Any) -> Executable:
     # Numba is imported by the first call.
-    from convforge.kernels.cpu import _positions, _powers
+    from convforge.kernels.cpu import _folding, _positions, _powers
 
-    room = _powers if program == "powers_program" else _positions
-    made = getattr(room, program)(dtype, **fields)
+    rooms = {"folding_program": _folding, "powers_program": _powers}
+    made = getattr(rooms.get(program, _positions), program)(dtype, **fields)
     return Executable(made, made.steps[0].operands, machine.cpu(threads))

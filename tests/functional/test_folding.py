@@ -42,6 +42,38 @@ def test_each_is_the_transpose_of_the_other(geometry):
     assert (columns * others).sum() == (x * F.fold(others, (7, 8), *geometry)).sum()
 
 
+@pytest.mark.parametrize("geometry", [*GEOMETRIES, (16, 1, 9, 16), ((1, 5), (1, 3), 2, (3, 2))])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2", "i4", "c8"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_every_element_of_every_window(geometry, dtype, layout):
+    """More channels than a block of the kernel, and rows longer than its vectors."""
+    N, C, H, W = 2, 19, 7, 38
+    x = RNG.integers(-2, 3, (N, C, H, W)).astype(dtype)
+    (R, S), (dh, dw), (ph, pw), (sh, sw) = (
+        np.broadcast_to(value, 2) for value in (*geometry, *(1, 0, 1)[len(geometry) - 1 :])
+    )
+    P, Q = (H + 2 * ph - (R - 1) * dh - 1) // sh + 1, (W + 2 * pw - (S - 1) * dw - 1) // sw + 1
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    wanted, back = np.empty((N, C, R, S, P, Q), dtype), np.zeros_like(padded)
+    dy = RNG.integers(-2, 3, wanted.shape).astype(dtype)
+    for r, s in np.ndindex(R, S):
+        window = (
+            slice(r * dh, r * dh + (P - 1) * sh + 1, sh),
+            slice(s * dw, s * dw + (Q - 1) * sw + 1, sw),
+        )
+        wanted[:, :, r, s] = padded[:, :, *window]
+        back[:, :, *window] += dy[:, :, r, s]
+    back = back[:, :, ph : ph + H, pw : pw + W]
+    if layout == "nhwc":
+        x, back = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (x, back))
+    columns = F.unfold(x, *geometry, layout=layout)
+    assert columns.dtype == dtype
+    np.testing.assert_array_equal(columns, wanted.reshape(N, C * R * S, P * Q))
+    folded = F.fold(dy.reshape(N, C * R * S, P * Q), (H, W), *geometry, layout=layout)
+    assert folded.dtype == dtype
+    np.testing.assert_array_equal(folded, back)
+
+
 def test_layouts_and_memory():
     x = RNG.standard_normal((2, 3, 7, 8)).astype(np.float32)
     last = np.moveaxis(x, 1, -1).copy()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
-
-import numpy as np
 
 from convforge.arrays import Array
 from convforge.autograd import Function
 from convforge.ops.arguments import integer
+from convforge.ops.common import CALLS_KEPT, Shape
+from convforge.ops.padding import Pairs, borders_of
 
 _MODES = ("constant", "reflect", "replicate", "circular")
 
@@ -33,15 +34,21 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         raise ValueError(f"mode is {mode!r}; wanted one of {', '.join(_MODES)}")
     if mode != "constant" and value is not None:
         raise ValueError(f"value is {value!r}, but mode {mode!r} has no use for one")
-    widths = [integer("pad", width) for width in pad]
-    if len(widths) % 2 or len(widths) > 2 * input.ndim:
+    widths = tuple([w if w.__class__ is int else integer("pad", w) for w in pad])
+    return _Pad(_pairs(tuple(input.shape), widths, mode), mode, value or 0)(input)
+
+
+@lru_cache(maxsize=CALLS_KEPT)
+def _pairs(shape: Shape, widths: Shape, mode: str) -> Pairs:
+    """Low and high width on every axis, which the array must have elements for."""
+    if len(widths) % 2 or len(widths) > 2 * len(shape):
         raise ValueError(
-            f"pad is {pad!r}; wanted a low and a high width for each of the last axes of shape "
-            f"{tuple(input.shape)}"
+            f"pad is {widths}; wanted a low and a high width for each of the last axes of shape "
+            f"{shape}"
         )
     pairs = list(zip(widths[::2], widths[1::2], strict=True))
-    pairs = [(0, 0)] * (input.ndim - len(pairs)) + pairs[::-1]
-    for n, (lo, hi) in zip(input.shape, pairs, strict=True):
+    pairs = [(0, 0)] * (len(shape) - len(pairs)) + pairs[::-1]
+    for n, (lo, hi) in zip(shape, pairs, strict=True):
         most = {
             "reflect": n - 1,
             "circular": n + min(lo, hi, 0),
@@ -49,10 +56,9 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         }.get(mode)
         if n + lo + hi < 0 or (most is not None and max(lo, hi) > max(most, 0)):
             raise ValueError(
-                f"pad is {pad!r}, which mode {mode!r} has no elements for in shape "
-                f"{tuple(input.shape)}"
+                f"pad is {widths}, which mode {mode!r} has no elements for in shape {shape}"
             )
-    return _Pad(pairs, mode, value or 0)(input)
+    return tuple(pairs)
 
 
 class _Pad(Function):
@@ -60,101 +66,23 @@ class _Pad(Function):
 
     reads_operands = False
 
-    def __init__(self, pairs: list[tuple[int, int]], mode: str, value: float) -> None:
+    def __init__(self, pairs: Pairs, mode: str, value: float) -> None:
         self.pairs = pairs
         self.mode = mode
         self.value = value
+        # What stands in a border of one value came from nowhere: the gradient is a part.
+        self.is_part = mode == "constant" and all(min(pair) >= 0 for pair in pairs)
+        self.makes_gradients = not self.is_part
 
     def forward(self, input: Array) -> Array:
-        self.whole_shape = input.shape
-        input = input[self._before()]
-        self.shape = input.shape
-        grown = [(max(lo, 0), max(hi, 0)) for lo, hi in self.pairs]
-        sizes = [n + lo + hi for n, (lo, hi) in zip(input.shape, grown, strict=True)]
-        # In the input's memory order, which np.pad does not keep.
-        if self.mode == "constant":
-            padded = np.full_like(input, self.value, shape=sizes)
-        else:
-            padded = np.empty_like(input, shape=sizes)
-        padded[self._inside(grown)] = input
-        for target, source in self._copies(grown):
-            padded[target] = padded[source]
-        return padded[self._after()]
+        if input.dtype.kind not in "biufc":
+            raise TypeError(f"input has dtype {input.dtype}; wanted numbers")
+        self.borders = borders_of(input, self.pairs, self.mode)
+        return self.borders.put(input, self.value)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        grown = [(max(lo, 0), max(hi, 0)) for lo, hi in self.pairs]
-        if self.mode == "constant" and grown == self.pairs:
-            return (grad[self._inside(grown)],)  # what stands in the border came from nowhere
-        sizes = [n + lo + hi for n, (lo, hi) in zip(self.shape, grown, strict=True)]
-        if grad.shape == tuple(sizes):
-            whole = grad.copy(order="K")
-        else:
-            whole = np.zeros_like(grad, shape=sizes)
-            whole[self._after()] = grad
-        # Copies of copies stand in the corners: the way back is the way there, reversed.
-        for target, source in reversed(self._copies(grown)):
-            axis = next(i for i, part in enumerate(target) if part != slice(None))
-            sent = whole[target]
-            whole[source] += sent.sum(axis, keepdims=True) if self.mode == "replicate" else sent
-        inside = whole[self._inside(grown)]
-        if inside.shape == self.whole_shape:
-            return (inside,)
-        dx = np.zeros_like(grad, shape=self.whole_shape)
-        dx[self._before()] = inside
-        return (dx,)
-
-    def _inside(self, pairs: list[tuple[int, int]]) -> tuple[slice, ...]:
-        """Where the input lies in the padded array."""
-        return tuple(slice(lo, lo + n) for n, (lo, _) in zip(self.shape, pairs, strict=True))
-
-    def _before(self) -> tuple[slice, ...]:
-        """What negative widths leave of the input; what is left is repeated then."""
-        if self.mode != "circular":
-            return (slice(None),) * len(self.pairs)
-        sizes = self.whole_shape
-        return tuple(
-            slice(max(-lo, 0), n - max(-hi, 0))
-            for n, (lo, hi) in zip(sizes, self.pairs, strict=True)
-        )
-
-    def _after(self) -> tuple[slice, ...]:
-        """What negative widths leave of the padded array, in the other modes."""
-        if self.mode == "circular":
-            return (slice(None),) * len(self.pairs)
-        return tuple(
-            slice(max(-lo, 0), n + max(lo, 0) + max(hi, 0) - max(-hi, 0))
-            for n, (lo, hi) in zip(self.shape, self.pairs, strict=True)
-        )
-
-    def _copies(
-        self, pairs: list[tuple[int, int]]
-    ) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-        """Parts of the border, and what each is a copy of; axis after axis."""
-        copies = []
-        for axis, (n, (lo, hi)) in enumerate(zip(self.shape, pairs, strict=True)):
-            first, last = lo, lo + n - 1  # of the input
-            parts = {
-                "reflect": [
-                    (slice(0, lo), slice(2 * lo, lo, -1)),
-                    (slice(last + 1, last + 1 + hi), _down(last - 1, hi)),
-                ],
-                "replicate": [
-                    (slice(0, lo), slice(first, first + 1)),
-                    (slice(last + 1, last + 1 + hi), slice(last, last + 1)),
-                ],
-                "circular": [
-                    (slice(0, lo), slice(n, n + lo)),
-                    (slice(last + 1, last + 1 + hi), slice(first, first + hi)),
-                ],
-            }.get(self.mode, [])
-            for (target, source), width in zip(parts, (lo, hi), strict=False):
-                if width:
-                    before = (slice(None),) * axis
-                    copies.append(((*before, target), (*before, source)))
-        return copies
-
-
-def _down(start: int, count: int) -> slice:
-    """``count`` positions from ``start`` downwards."""
-    stop = start - count
-    return slice(start, stop if stop >= 0 else None, -1)
+        if self.is_part:
+            sizes = self.borders.shape
+            inside = zip(sizes, self.pairs, strict=True)
+            return (grad[tuple(slice(lo, lo + n) for n, (lo, _) in inside)],)
+        return (self.borders.take(grad),)

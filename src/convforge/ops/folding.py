@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import product
+from functools import lru_cache
 from math import prod
 from typing import Any
 
-import numpy as np
-from numpy.lib.stride_tricks import as_strided
-
-from convforge.arrays import Array, View
-from convforge.ops.arguments import axes_of, channels_last, ints
-from convforge.ops.common import Shape
-from convforge.ops.planes import Images
+from convforge import moves
+from convforge.arrays import Array, View, dense
+from convforge.ops.arguments import Ints, axes_of, channels_last, ints
+from convforge.ops.common import CALLS_KEPT, Shape
+from convforge.ops.planes import Images, joined, movable
 from convforge.problem import Axis, Order
 from convforge.problem.words import SIZE_NAMES
+from convforge.runtime.memory import aligned_array
 
 
 def folding_axes(
@@ -27,14 +26,21 @@ def folding_axes(
         TypeError, ValueError: Arguments of the wrong kind, or none of whose windows fits.
     """
     rank = len(size)
-    axes = axes_of(
+    return _axes(
         size,
         ints("kernel_size", kernel_size, rank),
         ints("stride", stride, rank),
         ints("padding", padding, rank),
         ints("dilation", dilation, rank),
     )
-    for name, axis in zip(SIZE_NAMES[rank], axes, strict=True):
+
+
+@lru_cache(maxsize=CALLS_KEPT)
+def _axes(
+    size: Shape, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints
+) -> tuple[Axis, ...]:
+    axes = axes_of(size, kernel_size, stride, padding, dilation)
+    for name, axis in zip(SIZE_NAMES[len(size)], axes, strict=True):
         axis.check(name)
     return axes
 
@@ -71,50 +77,44 @@ def _extents(numbers: Iterable[int]) -> str:
 
 def unfold_images(images: Images, input: Array, axes: tuple[Axis, ...]) -> Array:
     """Every window of the images as a column, one copy of each element it holds."""
-    x = images.channels_first(input)
-    if any(axis.pad_lo or axis.pad_hi for axis in axes):
-        padded = np.zeros((images.N, images.C, *(axis.padded for axis in axes)), x.dtype)
-        padded[_inside(axes)] = x
-        x = padded
-    steps = x.strides[2:]
-    view = as_strided(
-        x,
-        (*x.shape[:2], *(axis.filter for axis in axes), *(axis.out for axis in axes)),
-        (
-            *x.strides[:2],
-            *(step * axis.dilation for step, axis in zip(steps, axes, strict=True)),
-            *(step * axis.stride for step, axis in zip(steps, axes, strict=True)),
-        ),
-        writeable=False,
-    )
-    columns = np.ascontiguousarray(view).reshape(columns_shape(images.N, images.C, axes))
+    if input.dtype.kind == "c":
+        return joined(*(unfold_images(images, x, axes) for x in (input.real, input.imag)))
+    x = movable(images.view.memory(input))
+    columns = aligned_array(columns_shape(images.N, images.C, axes), x.dtype)
+    if columns.size:
+        moves.folding(x, columns, back=False, **_fields(images, axes))
+    columns = columns.astype(input.dtype, copy=False)
     return columns if images.view.batched else columns[0]
 
 
 def fold_columns(images: Images, columns: Array, axes: tuple[Axis, ...]) -> Array:
     """The images whose windows these columns are, with what overlaps added up, tap by tap."""
-    taps = tuple(axis.filter for axis in axes)
-    out = tuple(axis.out for axis in axes)
-    columns = columns.reshape(images.N, images.C, *taps, *out)
-    result = images.empty(images.size, columns.dtype)
-    # One image at a time: what its windows are added to stays in the cache.
-    padded = np.empty((images.C, *(axis.padded for axis in axes)), columns.dtype)
-    for image, target in zip(columns, result, strict=True):
-        padded[...] = 0
-        for tap in product(*map(range, taps)):
-            padded[:, *map(_window, axes, tap)] += image[:, *tap]
-        target[...] = padded[_inside(axes)[1:]]
-    return images.result(result)
+    if columns.dtype.kind == "c":
+        return joined(*(fold_columns(images, x, axes) for x in (columns.real, columns.imag)))
+    source = movable(dense(columns))
+    memory = images.view.order.arrange(images.N, images.C, images.size)
+    result = aligned_array(memory, source.dtype)
+    if result.size:
+        moves.folding(result, source, back=True, **_fields(images, axes))
+    return images.view.caller(result.astype(columns.dtype, copy=False))
 
 
-def _window(axis: Axis, tap: int) -> slice:
-    start = tap * axis.dilation
-    return slice(start, start + (axis.out - 1) * axis.stride + 1, axis.stride)
-
-
-def _inside(axes: tuple[Axis, ...]) -> tuple[slice, ...]:
-    return (
-        slice(None),
-        slice(None),
-        *(slice(axis.pad_lo, axis.pad_lo + axis.size) for axis in axes),
-    )
+def _fields(images: Images, axes: tuple[Axis, ...]) -> dict[str, int]:
+    h, w = axes
+    return {
+        "N": images.N,
+        "C": images.C,
+        "H": h.size,
+        "W": w.size,
+        "R": h.filter,
+        "S": w.filter,
+        "P": h.out,
+        "Q": w.out,
+        "stride_h": h.stride,
+        "stride_w": w.stride,
+        "dilation_h": h.dilation,
+        "dilation_w": w.dilation,
+        "pad_top": h.pad_lo,
+        "pad_left": w.pad_lo,
+        "last": images.view.order is Order.CHANNELS_LAST,
+    }

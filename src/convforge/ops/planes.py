@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from convforge.arrays import Array, View, order_of
 from convforge.ops import arguments
-from convforge.ops.common import Shape, split_image
-from convforge.problem import Order
-from convforge.runtime.results import aligned_array
+from convforge.ops.common import CALLS_KEPT, Shape, split_image
 
 
 def movable(array: Array) -> Array:
@@ -18,6 +17,13 @@ def movable(array: Array) -> Array:
     if array.dtype.kind in "biu":
         return array.astype(np.int64, copy=False)
     return array.astype(np.float64 if array.itemsize >= 8 else np.float32, copy=False)
+
+
+def joined(real: Array, imaginary: Array) -> Array:
+    """A complex array of both parts, in their memory order."""
+    whole = np.empty_like(real, np.result_type(real.dtype, np.complex64))
+    whole.real, whole.imag = real, imaginary
+    return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +47,14 @@ class Images:
         Raises:
             ValueError: Another number of axes, or a layout that is not for this rank.
         """
-        last = arguments.channels_last(layout, rank)
-        shape, strides = array.shape, array.strides
-        batched, N, C, size = split_image(name, shape, rank, channels_last=last)
-        order = order_of(shape, strides, array.itemsize, rank, channels_last=last)
-        return Images(View.of(order, rank, channels_last=last, batched=batched), N, C, size)
+        return _images(name, array.shape, array.strides, array.itemsize, rank, layout)
 
-    def channels_first(self, array: Array) -> Array:
-        """The array as ``(N, C, *size)``; a view where its memory is dense."""
-        memory = self.view.memory(array)
-        return memory if self.view.order is Order.CHANNELS_FIRST else np.moveaxis(memory, -1, 1)
 
-    def empty(self, size: Shape, dtype: np.dtype[np.generic]) -> Array:
-        """A new array ``(N, C, *size)`` in the caller's memory order."""
-        memory = aligned_array(self.view.order.arrange(self.N, self.C, size), dtype)
-        return memory if self.view.order is Order.CHANNELS_FIRST else np.moveaxis(memory, -1, 1)
-
-    def result(self, array: Array) -> Array:
-        """An array of :meth:`empty` in the caller's form."""
-        if self.view.order is not Order.CHANNELS_FIRST:
-            array = np.moveaxis(array, 1, -1)
-        return self.view.caller(array)
+@lru_cache(maxsize=CALLS_KEPT)
+def _images(
+    name: str, shape: Shape, strides: Shape, itemsize: int, rank: int, layout: str | None
+) -> Images:
+    last = arguments.channels_last(layout, rank)
+    batched, N, C, size = split_image(name, shape, rank, channels_last=last)
+    order = order_of(shape, strides, itemsize, rank, channels_last=last)
+    return Images(View.of(order, rank, channels_last=last, batched=batched), N, C, size)
