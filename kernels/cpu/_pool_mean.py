@@ -25,7 +25,6 @@ from convforge.kernels.cpu._vector import (
     load_first,
     scalar,
     splat,
-    store_scalar,
     zeros,
 )
 from convforge.kernels.cpu._wide import (
@@ -201,9 +200,9 @@ def sum_columns(kind, line, step, apart, taps):
 @inlined
 def _column_divisors(kind, g, axes, table, columns, repeat):
     """Fill a table with the columns' parts of the divisors, each ``repeat`` times."""
-    for i in range(columns * repeat):
-        value = scalar(kind, column_divisor(g, axes, i // repeat))
-        store_scalar(kind, table + i * itemsize(kind), value)
+    for w in range(columns):
+        value = scalar(kind, column_divisor(g, axes, w))
+        fill(kind, table + w * repeat * itemsize(kind), value, repeat)
 
 
 @kernel
