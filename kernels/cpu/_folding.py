@@ -64,7 +64,7 @@ def _part_of(kind, g, p, part):
 
 @inlined
 def _windows_inside(g, s):
-    """First window of a row with tap ``s`` inside, the one after the last, where the first has it."""
+    """First window of a row with tap ``s`` inside, the one after the last; the first's column."""
     before = g.pad_left - s * g.dilation_w
     first = max((before + g.stride_w - 1) // g.stride_w, 0)
     end = max(min((g.W - 1 + before) // g.stride_w + 1, g.Q), first)

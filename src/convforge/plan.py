@@ -94,6 +94,7 @@ class Plan:
         algorithm: Full name of the choice. config: Its configuration.
         program: Its launches. tolerance: The error it promises to stay within.
         weight_format: Layout of prepared weights, None where plain ones are read in place.
+        on_host: Whether it is the NumPy reference, which has no launches.
     """
 
     def __init__(self, problem: Problem, policy: Policy, choice: Algorithm, config: Config) -> None:
@@ -116,7 +117,7 @@ class Plan:
             if op.reads_operand
         )
         self._has_indices = getattr(problem, "indices", False) and self._output == "y"
-        self._on_host = not isinstance(self.program.steps[0].kernel.function, _jitted_type())
+        self.on_host = not isinstance(self.program.steps[0].kernel.function, _jitted_type())
         self._names = [
             *self._inputs,
             self._output,
@@ -161,7 +162,7 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """Exact scratch memory of a call, prepared weights given where there is such a format."""
-        if self._on_host:
+        if self.on_host:
             return 0
         run = self._plain if self.weight_format is None else self._prepared
         return run.workspace_bytes
@@ -242,7 +243,7 @@ class Plan:
         addresses.append(array_address(out))
         if self._extras or bias is not None or residual is not None:
             addresses += self._extra_addresses({"bias": bias, "residual": residual})
-        if self._on_host:
+        if self.on_host:
             return self._run_on_host(arrays, bias, residual, out)
         if self._has_indices:
             indices = np.empty(self._out_shape, np.int64)
@@ -261,7 +262,7 @@ class Plan:
         Raises:
             UnsupportedProblem: The choice is the NumPy reference, which works on arrays.
         """
-        if self._on_host:
+        if self.on_host:
             raise UnsupportedProblem(f"{self.algorithm} has no launches for {self.problem}")
         (self._prepared if prepared else self._plain).run(list(pointers))
 

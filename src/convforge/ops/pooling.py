@@ -15,6 +15,7 @@ from convforge.ops.common import CALLS_KEPT, Spec, require_out, spec_of, split_i
 from convforge.plan import Plan, numpy_dtype, plan
 from convforge.policy import Policy
 from convforge.problem import Axis, Direction, Operand, PoolKind, PoolProblem
+from convforge.runtime.memory import aligned_array, array_address
 from convforge.runtime.threads import get_num_threads
 
 
@@ -67,6 +68,7 @@ class PoolCall:
         self.view = view
         self.plan = plan(problem, policy)
         self.policy = policy
+        self._y_shape = problem.y_shape
         self.result_shape = view.caller_shape(problem.N, problem.C, problem.out)
         self.result_dtype = numpy_dtype(problem.x.dtype)
 
@@ -76,18 +78,34 @@ class PoolCall:
         Returns:
             The result, and the positions of the maxima if the problem has indices.
         """
-        if out is not None:
-            require_out(out, self.result_shape, self.result_dtype, {"input": input}, self.problem)
         x = self.view.memory(input)
-        target = None if out is None else self.view.memory(out)
-        if out is not None and target is not None and not np.may_share_memory(target, out):
-            target = None
-        y = self.plan(x, out=target)
-        y, places = y if self.problem.indices else (y, None)
-        y = self.view.caller(y)
-        if out is not None and target is None:
-            out[...] = y
-        return y, None if places is None else self.view.caller(places)
+        if out is None:
+            y, places = self._new(x)
+        else:
+            require_out(out, self.result_shape, self.result_dtype, {"input": input}, self.problem)
+            target: Array | None = self.view.memory(out)
+            if not np.may_share_memory(target, out):
+                target = None
+            y = self.plan(x, out=target)
+            y, places = y if self.problem.indices else (y, None)
+            if target is None:
+                out[...] = self.view.caller(y)
+        return self.view.caller(y), None if places is None else self.view.caller(places)
+
+    def _new(self, x: Array) -> tuple[Array, Array | None]:
+        """Run into new arrays."""
+        if self.plan.on_host:
+            y = self.plan(x)
+            return y if self.problem.indices else (y, None)
+        # Straight to the launch: what a plan asks of arrays was asked when the call was made.
+        y = aligned_array(self._y_shape, self.result_dtype)
+        addresses = [array_address(x), array_address(y)]
+        places = None
+        if self.problem.indices:
+            places = np.empty(self._y_shape, np.int64)
+            addresses.append(array_address(places))
+        self.plan.launch(addresses)
+        return y, places
 
     def input_gradient(self, grad: Array, indices: Array | None = None) -> Array:
         """Gradient with respect to the input, in the input's memory order."""
