@@ -225,6 +225,8 @@ def mean_channels_first(kind, constants, pointers, worker, work):
         rows = rows_met(g, axes, first)
         d, h = rows.d, rows.h
         for i in range(count):
+            target = p.target + (first + i) * to_w * size
+            ask_behind(kind, g, p.source, rows, 0, target, to_w * size)
             sum_rows(kind, g, p.source, rows, line + i * pitch + pad)
             rows = rows_behind(g, axes, rows)
         for i in range(count):

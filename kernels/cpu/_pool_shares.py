@@ -12,7 +12,7 @@ import numpy as np
 from convforge.kernels.cpu._index import index_kind
 from convforge.kernels.cpu._pool_max import argmax_rows, max_rows
 from convforge.kernels.cpu._pool_mean import rows_divisor, sum_rows
-from convforge.kernels.cpu._rows_met import rows_met
+from convforge.kernels.cpu._rows_met import ask_behind, rows_met
 from convforge.kernels.cpu._vector import itemsize, load_scalar, scalar, store_scalar
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
@@ -58,6 +58,7 @@ def mean_shares(kind, constants, pointers, worker, work):
     fill_table(w_axis, g.to_w, table, False)
     for row in claimed(work, worker):
         rows = rows_met(g, axes, row)
+        ask_behind(kind, g, p.source, rows, 0, p.target + row * g.to_w * size, g.to_w * size)
         sum_rows(kind, g, p.source, rows, line)
         divisor = rows_divisor(g, axes, rows.d, rows.h)
         for w in range(g.to_w):
@@ -85,6 +86,7 @@ def max_shares(kind, constants, pointers, worker, work):
     fill_table(w_axis, g.to_w, table, False)
     for row in claimed(work, worker):
         rows = rows_met(g, axes, row)
+        ask_behind(kind, g, p.x, rows, 0, p.y + row * g.to_w * size, g.to_w * size)
         if g.indices:
             argmax_rows(kind, g, p.x, rows, line, places)
         else:
