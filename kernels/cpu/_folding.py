@@ -1,8 +1,8 @@
 """Windows of images as columns, and columns added up to images.
 
-Columns are ``(N, C, R, S, P, Q)``; images lie in either memory order. What a tap has of a row of
-windows, Q elements, is moved at once. A task is rows of what is written: channels first of one
-channel, channels last of a cache line's channels, whose pixels stay in the L1 meanwhile.
+Columns are ``(N, C, R, S, P, Q)`` and run through from front to back; images lie in either memory
+order. What a tap has of a row of windows, Q elements, is moved at once. A task has one channel,
+channels first, or a cache line's channels, so that their part of the image stays in the caches.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from convforge.runtime.tasks import claimed
 
 _FOLDING = Layout(
     "Folding",
-    "N C H W R S P Q stride_h stride_w dilation_h dilation_w pad_top pad_left last block",
+    "N C H W R S P Q stride_h stride_w dilation_h dilation_w pad_top pad_left last block strip",
 )
 _folding = _FOLDING.view
 _POINTERS = Layout("FoldingPointers", "images columns")
 _pointers = _POINTERS.view
+_TASKS = 16
+"""Pieces of work for a few threads to share evenly."""
 
 
 def folding_program(dtype: str, *, back: bool, **fields: int) -> Program:
@@ -38,12 +40,13 @@ def folding_program(dtype: str, *, back: bool, **fields: int) -> Program:
     blocks = fields["N"] * -(-fields["C"] // block)
     elements = fields["N"] * fields["C"] * fields["R"] * fields["S"] * fields["P"] * fields["Q"]
     function = fold_columns if back else unfold_images
+    strip = max(fields["H"] * blocks // _TASKS, 1) if blocks < _TASKS else fields["H"]
     step = Step(
         name=function.__name__,
         kernel=KernelRef(function, Vector(dtype)),
         operands=("images", "columns"),
-        constants=_FOLDING.pack(block=block, **fields),
-        tasks=blocks * fields["H" if back else "R"],
+        constants=_FOLDING.pack(block=block, strip=strip, **fields),
+        tasks=blocks * (-(-fields["H"] // strip) if back else fields["R"]),
         cost=Cost(flops=elements, bytes=2 * size * elements),
     )
     return Program(steps=(step,))
@@ -80,64 +83,65 @@ def unfold_images(kind, constants, pointers, worker, work):
         part = task // g.R
         r = task - part * g.R
         image, channels, columns, channel, pixel = _part_of(kind, g, p, part)
-        for row in range(g.P):
-            h = row * g.stride_h + r * g.dilation_h - g.pad_top
-            for c in range(channels):
-                for s in range(g.S):
-                    target = columns + (((c * g.R + r) * g.S + s) * g.P + row) * g.Q * size
-                    first, end, w = _windows_inside(g, s)
-                    if not 0 <= h < g.H or first >= end:
+        apart, top = g.stride_w * pixel, r * g.dilation_h - g.pad_top
+        for c in range(channels):
+            for s in range(g.S):
+                first, end, w = _windows_inside(g, s)
+                target = columns + ((c * g.R + r) * g.S + s) * g.P * g.Q * size
+                for row in range(g.P):
+                    h = row * g.stride_h + top
+                    if not 0 <= h < g.H:
                         fill(kind, target, zero, g.Q)
-                        continue
-                    if first > 0:
-                        fill(kind, target, zero, first)
-                    if end < g.Q:
-                        fill(kind, target + end * size, zero, g.Q - end)
-                    source = image + c * channel + (h * g.W + w) * pixel
-                    apart = g.stride_w * pixel
-                    if apart == size:
-                        copy_elements(kind, source, target + first * size, end - first)
                     else:
-                        for q in range(first, end):
-                            store_scalar(kind, target + q * size, load_scalar(kind, source))
-                            source += apart
+                        fill(kind, target, zero, first)
+                        fill(kind, target + end * size, zero, g.Q - end)
+                        source = image + c * channel + (h * g.W + w) * pixel
+                        if apart == size:
+                            copy_elements(kind, source, target + first * size, end - first)
+                        else:
+                            for q in range(first, end):
+                                store_scalar(kind, target + q * size, load_scalar(kind, source))
+                                source += apart
+                    target += g.Q * size
 
 
 @kernel
 def fold_columns(kind, constants, pointers, worker, work):
-    """Sums, tap after tap; a task is a row of a block of channels of an image."""
+    """Sums, tap after tap; a task is a strip of rows of a block of channels of an image."""
     g, p, size, width = _folding(constants), _pointers(pointers), itemsize(kind), lanes(kind)
     zero = scalar(kind, 0)
+    strips = (g.H + g.strip - 1) // g.strip
     for task in claimed(work, worker):
-        part = task // g.H
-        h = task - part * g.H
+        part = task // strips
+        begin = (task - part * strips) * g.strip
+        beyond = min(begin + g.strip, g.H)
         image, channels, columns, channel, pixel = _part_of(kind, g, p, part)
-        line = image + h * g.W * pixel
         if g.last:
-            for w in range(g.W):
-                fill(kind, line + w * pixel, zero, channels)
+            for at in range(begin * g.W, beyond * g.W):
+                fill(kind, image + at * pixel, zero, channels)
         else:
-            fill(kind, line, zero, g.W)
-        for r in range(g.R):
-            row = (h + g.pad_top - r * g.dilation_h) // g.stride_h
-            meets = row * g.stride_h == h + g.pad_top - r * g.dilation_h
-            if not meets or not 0 <= row < g.P:
-                continue
-            for c in range(channels):
+            fill(kind, image + begin * g.W * size, zero, (beyond - begin) * g.W)
+        apart = g.stride_w * pixel
+        for c in range(channels):
+            for r in range(g.R):
+                top = r * g.dilation_h - g.pad_top
+                row = max((begin - top + g.stride_h - 1) // g.stride_h, 0)
+                last = min((beyond - 1 - top) // g.stride_h + 1, g.P)
                 for s in range(g.S):
                     first, end, w = _windows_inside(g, s)
-                    source = columns + (((c * g.R + r) * g.S + s) * g.P + row) * g.Q * size
-                    target = line + c * channel + w * pixel
-                    apart = g.stride_w * pixel
-                    if apart == size:
-                        source += first * size
-                        for i in range(0, end - first, width):
-                            count = end - first - i
-                            total = load_run(kind, target + i * size, count)
-                            total = total + load_run(kind, source + i * size, count)
-                            store_run(kind, target + i * size, total, count)
-                    else:
-                        for q in range(first, end):
-                            value = load_scalar(kind, source + q * size)
-                            store_scalar(kind, target, load_scalar(kind, target) + value)
-                            target += apart
+                    taps = columns + ((c * g.R + r) * g.S + s) * g.P * g.Q * size + first * size
+                    for i in range(row, last):
+                        source = taps + i * g.Q * size
+                        h = i * g.stride_h + top
+                        target = image + c * channel + (h * g.W + w) * pixel
+                        if apart == size:
+                            for q in range(0, end - first, width):
+                                count = end - first - q
+                                total = load_run(kind, target + q * size, count)
+                                total = total + load_run(kind, source + q * size, count)
+                                store_run(kind, target + q * size, total, count)
+                        else:
+                            for q in range(end - first):
+                                value = load_scalar(kind, source + q * size)
+                                store_scalar(kind, target, load_scalar(kind, target) + value)
+                                target += apart
