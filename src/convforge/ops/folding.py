@@ -14,7 +14,7 @@ from convforge.ops.common import CALLS_KEPT, Shape
 from convforge.ops.planes import Images, joined, movable
 from convforge.problem import Axis, Order
 from convforge.problem.words import SIZE_NAMES
-from convforge.runtime.memory import aligned_array
+from convforge.runtime.results import aligned_array
 
 
 def folding_axes(

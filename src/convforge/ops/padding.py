@@ -11,7 +11,7 @@ from convforge import moves
 from convforge.arrays import Array, dense
 from convforge.ops.common import CALLS_KEPT, Shape
 from convforge.ops.planes import joined, movable
-from convforge.runtime.memory import aligned_array
+from convforge.runtime.results import aligned_array
 
 Pairs = tuple[tuple[int, int], ...]
 _AXES = 3

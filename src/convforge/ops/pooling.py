@@ -15,7 +15,8 @@ from convforge.ops.common import CALLS_KEPT, Spec, require_out, spec_of, split_i
 from convforge.plan import Plan, numpy_dtype, plan
 from convforge.policy import Policy
 from convforge.problem import Axis, Direction, Operand, PoolKind, PoolProblem
-from convforge.runtime.memory import aligned_array, array_address
+from convforge.runtime.memory import array_address
+from convforge.runtime.results import aligned_array
 from convforge.runtime.threads import get_num_threads
 
 
@@ -98,8 +99,9 @@ class PoolCall:
             y = self.plan(x)
             return y if self.problem.indices else (y, None)
         # Straight to the launch: what a plan asks of arrays was asked when the call was made.
-        y = aligned_array(self._y_shape, self.result_dtype)
-        addresses = [array_address(x), array_address(y)]
+        source = array_address(x)
+        y = aligned_array(self._y_shape, self.result_dtype, source)
+        addresses = [source, array_address(y)]
         places = None
         if self.problem.indices:
             places = np.empty(self._y_shape, np.int64)
