@@ -236,3 +236,20 @@ def test_accuracy_is_a_limit_in_units():
 def test_sizes_beyond_any_memory_are_refused(text, words):
     with pytest.raises(ValueError, match=words):
         convforge.plan(text)
+
+
+def test_preparing_weights_counts_where_calls_do_it():
+    text = "fprop:f32:n1c256h14w14_k256r3s3_p1x1"
+    times = {
+        prepared: {
+            candidate.algorithm.name: candidate.time_ms
+            for candidate in convforge.plan(text, Policy(prepared=prepared, threads=2))
+            .explain()
+            .candidates
+        }
+        for prepared in (True, None, False)
+    }
+    for name in ("cpu.conv_winograd3x3.f2", "cpu.conv_winograd3x3.f5"):
+        assert times[True][name] < times[None][name] < times[False][name]
+    # Packed a few blocks at a time, and used from the L2.
+    assert times[None]["cpu.conv_direct"] == times[False]["cpu.conv_direct"]

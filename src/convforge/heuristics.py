@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from convforge.contract import Algorithm, Config, Machine, Program
+from convforge.contract import Algorithm, Config, Machine, Program, TakesPlainWeights
+from convforge.policy import Policy
 from convforge.problem import ConvProblem, Problem
 from convforge.runtime.machine import NOMINAL
 
 LAUNCH_MS = 0.0015
 """A parallel launch; `pytest bench/test_overhead.py` prints it."""
 PACKING_SHARE = 0.25
-"""Of the time to pack weights that stay in the L3. Prepared weights take none; a call that packs
-writes over what the last one packed, at twice the memory's rate. Larger ones count in full."""
+"""Of the time to pack weights that stay in the L3, where nobody said whether calls will: prepared
+ones take none. And of those that are used from the L2 right after they were packed."""
 REFERENCE_SLOWDOWN = 50.0
 """NumPy in a wide type against a compiled kernel: it is chosen only where nothing else runs."""
 
@@ -48,10 +49,18 @@ def predict_ms(program: Program, machine: Machine) -> tuple[float, str]:
     return total, max(parts)[1] if parts else "nothing to do"
 
 
+def _packing_share(algorithm: Algorithm, nbytes: int, machine: Machine, policy: Policy) -> float:
+    """How much of the time to pack so many bytes of weights a call is charged with."""
+    if policy.prepared is not None and not isinstance(algorithm, TakesPlainWeights):
+        return 0.0 if policy.prepared else 1.0
+    return PACKING_SHARE if 2 * nbytes <= machine.l3_bytes else 1.0
+
+
 def rank(
     problem: Problem,
     candidates: Iterable[tuple[Algorithm, Config]],
     machine: Machine,
+    policy: Policy,
 ) -> list[Candidate]:
     """Candidates, best first."""
     ranked = []
@@ -60,7 +69,7 @@ def rank(
         time_ms, why = predict_ms(program, machine)
         weights = algorithm.weight_format(problem, config)
         if weights is not None and isinstance(problem, ConvProblem):
-            share = PACKING_SHARE if 2 * weights.nbytes <= machine.l3_bytes else 1.0
+            share = _packing_share(algorithm, weights.nbytes, machine, policy)
             time_ms += share * predict_ms(weights.pack, machine)[0]
         if not algorithm.tolerance.exact:
             time_ms += INEXACT_MS

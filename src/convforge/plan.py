@@ -384,7 +384,7 @@ def _candidates(
             able.append((algorithm, config))
         else:
             rejected.append((algorithm.name, refusal))
-    return rank(problem, able, machine), rejected
+    return rank(problem, able, machine, policy), rejected
 
 
 _NONE = object()

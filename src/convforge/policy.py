@@ -33,6 +33,8 @@ class Policy:
             computes them; excludes algorithms that multiply or skip zeros outside the image.
         workspace_limit: Bytes of scratch memory a call may use, prepared weights apart.
         threads: Threads of a call; None follows :func:`convforge.set_num_threads`.
+        prepared: Whether calls get prepared weights: with False, preparing them counts in every
+            call, with True in none. None does not know, and counts a part of it.
         tune: ``"never"`` trusts the cost model.
 
     Raises:
@@ -46,6 +48,7 @@ class Policy:
     strict_nan: bool = False
     workspace_limit: int = 1 << 30
     threads: int | None = None
+    prepared: bool | None = None
     tune: str = "never"
 
     def __post_init__(self) -> None:
@@ -59,6 +62,8 @@ class Policy:
         for name in ("deterministic", "batch_invariant", "strict_nan"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; wanted True or False")
+        if self.prepared not in (None, True, False):
+            raise TypeError(f"prepared is {self.prepared!r}; wanted None, True or False")
         _require_count("workspace_limit", self.workspace_limit, 0)
         if self.threads is not None:
             _require_count("threads", self.threads, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -77,7 +78,8 @@ class Convforge:
         return {row: call for row, call in made.items() if call is not None}
 
     def _plain(self, problem: Problem, data: Operands) -> Call:
-        return Call(partial(self.plan(problem), *data.arrays, **data.epilogue), _values)
+        run = plan(problem, replace(self.policy, prepared=False))
+        return Call(partial(run, *data.arrays, **data.epilogue), _values)
 
     def _warm(self, problem: Problem, data: Operands) -> Call:
         run = self.plan(problem)

@@ -181,7 +181,12 @@ class ConvCall:
 
     @cached_property
     def plan(self) -> Plan:
-        """Runs the forward call."""
+        """Runs the forward call with weights as they are."""
+        return plan(self.problem, _with_plain_weights(self._policy))
+
+    @cached_property
+    def prepared_plan(self) -> Plan:
+        """Runs it with weights that a layer keeps prepared."""
         return plan(self.problem, self._policy)
 
     def forward(
@@ -198,7 +203,7 @@ class ConvCall:
         if out is not None:
             given = {"input": input, "weight": weight, "bias": bias, "residual": residual}
             require_out(out, self.result_shape, self.result_dtype, given, self.problem)
-        run = self.plan
+        run = self.plan if prepare is None else self.prepared_plan
         w = self.weight.memory(weight)
         operands = (
             self.input.memory(input),
@@ -241,7 +246,13 @@ class ConvCall:
         """A gradient's plan. The algorithm named for the forward call does not speak of it."""
         if policy is None and self._policy is not None:
             policy = replace(self._policy, algorithm=None)
-        return plan(replace(self.problem, direction=direction, post=()), policy)
+        problem = replace(self.problem, direction=direction, post=())
+        return plan(problem, _with_plain_weights(policy))
+
+
+def _with_plain_weights(policy: Policy | None) -> Policy:
+    """The policy of a call that prepares its weights itself."""
+    return replace(policy or Policy(), prepared=False)
 
 
 def _bare(args: ConvArguments) -> ConvArguments:
