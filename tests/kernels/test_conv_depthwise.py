@@ -29,6 +29,7 @@ GEOMETRIES = (
     "n1c2h17w18_k2r21s19_p10x9_g2",
     "n1c72h9w17_k72r3s3_p1x1_g72",
     "n1c512h9w30_k512r3s3_st2x2_p1x1_g512",
+    "n2c20h9w13_k20r3s3_st2x2_p1x1_g20",
 )
 MIXED = GEOMETRIES[1::7]
 ORDERS = ("first", "last", "nhwc-kcrs-nchw", "nchw-krsc-nhwc")
@@ -54,7 +55,7 @@ def test_small_integers_are_exact(problem):
 @pytest.mark.parametrize("direction", ("fprop", "dgrad"))
 @pytest.mark.parametrize("order", Order)
 @pytest.mark.parametrize("post", [ops for ops in cases.EPILOGUES if "relu+residual" not in ops])
-@pytest.mark.parametrize("geometry", (GEOMETRIES[8], GEOMETRIES[11]))
+@pytest.mark.parametrize("geometry", (GEOMETRIES[8], GEOMETRIES[11], GEOMETRIES[17]))
 def test_epilogues(geometry, post, order, direction):
     problem = parse(cases.spell(direction, "f32", order, geometry + post))
     planned = plan(problem, Policy(algorithm="conv_depthwise"))
@@ -91,3 +92,18 @@ def test_bits_do_not_depend_on_threads(geometry, direction, order):
 def test_the_dispatcher_takes_it_for_depthwise_layers(direction, order):
     problem = parse(cases.spell("fprop", "f32", order, "n1c64h28w28_k64r3s3_p1x1_g64"))
     assert plan(replace(problem, direction=direction)).algorithm == "cpu.conv_depthwise"
+
+
+@pytest.mark.parametrize(
+    ("geometry", "steps"),
+    (
+        ("n2c20h9w13_k20r3s3_st2x2_p1x1_g20", 3),
+        ("n2c20h9w15_k20r3s3_st2x2_p1x1_g20", 1),
+        ("n1c16h28w28_k16r7s7_p3x3_g16", 3),
+        ("n1c16h28w29_k16r7s7_p3x3_g16", 1),
+        ("n1c8h28w28_k8r7s7_p3x3_g8", 1),
+    ),
+)
+def test_narrow_planes_are_rearranged(geometry, steps):
+    problem = parse(cases.spell("fprop", "f32", "first", geometry))
+    assert len(plan(problem, Policy(algorithm="conv_depthwise")).program.steps) == steps
