@@ -34,11 +34,13 @@ def order_of(problem: ConvProblem) -> Order:
 def _narrow(problem: ConvProblem) -> bool:
     """Whether rows are so short that vectors had better be channels, though these come first."""
     across = problem.axes[-1]
-    if problem.direction is not Direction.FPROP or problem.C < _FEW_CHANNELS:
+    if problem.direction is Direction.WGRAD or problem.C < _FEW_CHANNELS:
         return False
     if across.stride == 1:
         return problem.taps >= _MANY_TAPS and across.out <= _NARROW
-    return across.out <= _NARROW_STRIDED
+    # Channels first, dgrad multiplies by the zeros between the elements of dy, too.
+    most = _NARROW_STRIDED if problem.direction is Direction.FPROP else 2 * _NARROW_STRIDED
+    return across.out <= most
 
 
 def arranged(

@@ -95,15 +95,21 @@ def test_the_dispatcher_takes_it_for_depthwise_layers(direction, order):
 
 
 @pytest.mark.parametrize(
-    ("geometry", "steps"),
+    ("geometry", "fprop", "dgrad", "wgrad"),
     (
-        ("n2c20h9w13_k20r3s3_st2x2_p1x1_g20", 3),
-        ("n2c20h9w15_k20r3s3_st2x2_p1x1_g20", 1),
-        ("n1c16h28w28_k16r7s7_p3x3_g16", 3),
-        ("n1c16h28w29_k16r7s7_p3x3_g16", 1),
-        ("n1c8h28w28_k8r7s7_p3x3_g8", 1),
+        ("n1c20h9w13_k20r3s3_st2x2_p1x1_g20", 3, 3, 1),
+        ("n1c20h9w15_k20r3s3_st2x2_p1x1_g20", 1, 3, 1),
+        ("n1c20h9w29_k20r3s3_st2x2_p1x1_g20", 1, 1, 1),
+        ("n1c16h28w28_k16r7s7_p3x3_g16", 3, 3, 1),
+        ("n1c16h28w29_k16r7s7_p3x3_g16", 1, 1, 1),
+        ("n1c8h28w28_k8r7s7_p3x3_g8", 1, 1, 1),
     ),
 )
-def test_narrow_planes_are_rearranged(geometry, steps):
-    problem = parse(cases.spell("fprop", "f32", "first", geometry))
-    assert len(plan(problem, Policy(algorithm="conv_depthwise")).program.steps) == steps
+def test_narrow_planes_are_rearranged(geometry, fprop, dgrad, wgrad):
+    found = []
+    for direction in Direction:
+        problem = parse(cases.spell(direction, "f32", "first", geometry))
+        program = plan(problem, Policy(algorithm="conv_depthwise")).program
+        found.append(sum(step.name != "add" for step in program.steps))
+    assert [*Direction] == [Direction.FPROP, Direction.DGRAD, Direction.WGRAD]
+    assert found == [fprop, dgrad, wgrad]
