@@ -13,8 +13,8 @@ from convforge.runtime.machine import NOMINAL
 LAUNCH_MS = 0.0015
 """A parallel launch; `pytest bench/test_overhead.py` prints it."""
 PACKING_SHARE = 0.25
-"""Of the time to pack weights that stay in the L3, where nobody said whether calls will: prepared
-ones take none. And of those that are used from the L2 right after they were packed."""
+"""Of the time to pack weights, what a call is charged with where nobody said whether it packs, and
+where it uses them from the L2 right after; unless they do not stay in the L3."""
 REFERENCE_SLOWDOWN = 50.0
 """NumPy in a wide type against a compiled kernel: it is chosen only where nothing else runs."""
 

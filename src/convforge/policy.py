@@ -62,7 +62,7 @@ class Policy:
         for name in ("deterministic", "batch_invariant", "strict_nan"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; wanted True or False")
-        if self.prepared not in (None, True, False):
+        if self.prepared is not None and not isinstance(self.prepared, bool):
             raise TypeError(f"prepared is {self.prepared!r}; wanted None, True or False")
         _require_count("workspace_limit", self.workspace_limit, 0)
         if self.threads is not None:

@@ -93,6 +93,13 @@ def test_garbage_collected_while_the_store_is_used_is_dropped(nothing_kept):
     assert nothing_kept.blocks == []
 
 
+@pytest.mark.parametrize("given", ["many", "-1", "1.5"])
+def test_the_limit_must_be_a_number(given, monkeypatch):
+    monkeypatch.setenv("CONVFORGE_KEEP_MIB", given)
+    with pytest.raises(ValueError, match=f"CONVFORGE_KEEP_MIB is '{given}'; wanted a number"):
+        results._most_kept()
+
+
 def test_poisoned_results_are_nan():
     aligned_array((MIB,), F32)[:] = 1
     with memory.poison():

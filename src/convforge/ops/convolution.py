@@ -162,6 +162,7 @@ class ConvCall:
 
     Attributes:
         problem: What the forward call computes; direction dgrad if it is transposed.
+        policy: Limits within which algorithms are chosen.
         input, weight, result: How the caller's arrays are seen in memory order.
         result_shape: Shape of the result as the caller sees it.
     """
@@ -173,7 +174,7 @@ class ConvCall:
         self.input = input
         self.weight = weight
         self.result = result
-        self._policy = policy
+        self.policy = policy
         transposed = problem.direction is Direction.DGRAD
         channels, size = (problem.C, problem.size) if transposed else (problem.K, problem.out)
         self.result_shape = result.caller_shape(problem.N, channels, size)
@@ -182,12 +183,12 @@ class ConvCall:
     @cached_property
     def plan(self) -> Plan:
         """Runs the forward call with weights as they are."""
-        return plan(self.problem, _with_plain_weights(self._policy))
+        return plan(self.problem, _with_plain_weights(self.policy))
 
     @cached_property
     def prepared_plan(self) -> Plan:
         """Runs it with weights that a layer keeps prepared."""
-        return plan(self.problem, self._policy)
+        return plan(self.problem, self.policy)
 
     def forward(
         self,
@@ -243,11 +244,21 @@ class ConvCall:
         return self.result.memory(grad)
 
     def _bare_plan(self, direction: Direction, policy: Policy | None) -> Plan:
-        """A gradient's plan. The algorithm named for the forward call does not speak of it."""
-        if policy is None and self._policy is not None:
-            policy = replace(self._policy, algorithm=None)
-        problem = replace(self.problem, direction=direction, post=())
-        return plan(problem, _with_plain_weights(policy))
+        return _gradient_plan(self, direction, policy, get_num_threads())
+
+
+@lru_cache(maxsize=CALLS_KEPT)
+def _gradient_plan(
+    call: ConvCall, direction: Direction, policy: Policy | None, threads: int
+) -> Plan:
+    """A gradient's plan, kept for the call: to spell its problem takes longer than a small one.
+
+    The algorithm named for the forward call does not speak of it.
+    """
+    if policy is None and call.policy is not None:
+        policy = replace(call.policy, algorithm=None)
+    problem = replace(call.problem, direction=direction, post=())
+    return plan(problem, _with_plain_weights(policy))
 
 
 def _with_plain_weights(policy: Policy | None) -> Policy:

@@ -74,7 +74,7 @@ _NEEDLESS = (InlineClosureLikes, InlineOverloads, NopythonRewrites)
 
 
 class KernelCompiler(CompilerBase):  # type: ignore[misc]
-    """Compiles what is called by its address."""
+    """Compiles what is called from outside: kernels by their address, others from Python."""
 
     lowering = NativeLowering
 

@@ -64,17 +64,22 @@ class _Kept:
             self.lock.release()
 
 
-_kept = _Kept(int(os.environ.get("CONVFORGE_KEEP_MIB", "256")) << 20)
+def _most_kept() -> int:
+    """Bytes, from the environment."""
+    given = os.environ.get("CONVFORGE_KEEP_MIB", "256")
+    if not given.isdecimal():
+        raise ValueError(f"CONVFORGE_KEEP_MIB is {given!r}; wanted a number of MiB, such as 256")
+    return int(given) << 20
+
+
+_kept = _Kept(_most_kept())
 
 
 class _Lease:
     """Owns the memory of an array and of its views; gives it back when the last of them dies."""
 
-    def __init__(self, nbytes: int) -> None:
-        block = _kept.take(nbytes)
-        self._block = aligned_empty(nbytes) if block is None else block
-        if is_poisoned():
-            self._block[:] = 0xFF  # what a kernel leaves out must not show the last result
+    def __init__(self, block: np.ndarray) -> None:
+        self._block = block
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -82,6 +87,16 @@ class _Lease:
 
     def __del__(self, give: Any = _kept.give) -> None:
         give(self._block)
+
+
+def _lease(nbytes: int) -> np.ndarray:
+    """Bytes that a dead array left, or new ones."""
+    block = _kept.take(nbytes)
+    if block is None:
+        block = aligned_empty(nbytes)
+    if is_poisoned():
+        block[:] = 0xFF  # what a kernel leaves out must not show the last result
+    return np.asarray(_Lease(block))
 
 
 def aligned_array(shape: tuple[int, ...], dtype: np.dtype, beside: int = 0) -> np.ndarray:
@@ -99,6 +114,6 @@ def aligned_array(shape: tuple[int, ...], dtype: np.dtype, beside: int = 0) -> n
         return np.empty(shape, dtype)
     room = nbytes + _PAGE_BYTES
     large = nbytes >= _WORTH_KEEPING
-    raw = np.asarray(_Lease(room)) if large else np.empty(room, np.uint8)
+    raw = _lease(room) if large else np.empty(room, np.uint8)
     place = (beside & -LINE_BYTES) - _BEHIND_BYTES
     return np.ndarray(shape, dtype, raw, (place - array_address(raw)) % _PAGE_BYTES)
