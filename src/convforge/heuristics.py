@@ -18,7 +18,10 @@ where it uses them from the L2 right after; unless they do not stay in the L3.""
 REFERENCE_SLOWDOWN = 50.0
 """NumPy in a wide type against a compiled kernel: it is chosen only where nothing else runs."""
 
-INEXACT_MS = 0.02
+UNHIDDEN = 0.5
+"""Of a step's shorter part, be it flops or bytes, what does not pass behind the longer one."""
+
+INEXACT_MS = 0.005
 """What must be saved at least before small integers stop giving exact results."""
 
 
@@ -36,14 +39,15 @@ class Candidate:
 def predict_ms(program: Program, machine: Machine) -> tuple[float, str]:
     """Expected time of a program and the part that dominates it.
 
-    Every step is bound by its flops or by its bytes, whichever takes longer.
+    Every step is bound by its flops or by its bytes, whichever takes longer, and half of the other
+    shows: weights that stream through a transform's multiplication wait for memory in between.
     """
     total, parts = 0.0, []
     for step in program.steps:
         workers = min(machine.threads, max(step.tasks, 1))
         compute = step.cost.flops / (NOMINAL.gflops(machine) * workers) / 1e6
         memory = step.cost.bytes / NOMINAL.gbytes(workers) / 1e6
-        total += max(compute, memory) + LAUNCH_MS
+        total += max(compute, memory) + UNHIDDEN * min(compute, memory) + LAUNCH_MS
         bound = "flops" if compute >= memory else "bytes"
         parts.append((max(compute, memory), f"{step.name} bound by {bound}"))
     return total, max(parts)[1] if parts else "nothing to do"
@@ -51,8 +55,10 @@ def predict_ms(program: Program, machine: Machine) -> tuple[float, str]:
 
 def _packing_share(algorithm: Algorithm, nbytes: int, machine: Machine, policy: Policy) -> float:
     """How much of the time to pack so many bytes of weights a call is charged with."""
-    if policy.prepared is not None and not isinstance(algorithm, TakesPlainWeights):
-        return 0.0 if policy.prepared else 1.0
+    if policy.prepared:
+        return 0.0
+    if policy.prepared is False and not isinstance(algorithm, TakesPlainWeights):
+        return 1.0
     return PACKING_SHARE if 2 * nbytes <= machine.l3_bytes else 1.0
 
 

@@ -58,7 +58,7 @@ class Convforge:
             Unable: No algorithm fits; says why each refused.
         """
         try:
-            return plan(problem, self.policy)
+            return plan(problem, replace(self.policy, prepared=True))
         except UnsupportedProblem as error:
             raise Unable(str(error)) from error
 

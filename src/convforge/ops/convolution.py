@@ -183,12 +183,12 @@ class ConvCall:
     @cached_property
     def plan(self) -> Plan:
         """Runs the forward call with weights as they are."""
-        return plan(self.problem, _with_plain_weights(self.policy))
+        return plan(self.problem, _with_weights(self.policy, prepared=False))
 
     @cached_property
     def prepared_plan(self) -> Plan:
         """Runs it with weights that a layer keeps prepared."""
-        return plan(self.problem, self.policy)
+        return plan(self.problem, _with_weights(self.policy, prepared=True))
 
     def forward(
         self,
@@ -258,12 +258,12 @@ def _gradient_plan(
     if policy is None and call.policy is not None:
         policy = replace(call.policy, algorithm=None)
     problem = replace(call.problem, direction=direction, post=())
-    return plan(problem, _with_plain_weights(policy))
+    return plan(problem, _with_weights(policy, prepared=False))
 
 
-def _with_plain_weights(policy: Policy | None) -> Policy:
-    """The policy of a call that prepares its weights itself."""
-    return replace(policy or Policy(), prepared=False)
+def _with_weights(policy: Policy | None, *, prepared: bool) -> Policy:
+    """The policy of calls that are given their weights prepared, or prepare them themselves."""
+    return replace(policy or Policy(), prepared=prepared)
 
 
 def _bare(args: ConvArguments) -> ConvArguments:

@@ -33,11 +33,11 @@ class _Nominal:
 
     def gflops(self, machine: Machine) -> float:
         """GFLOP/s of one core."""
-        return 30.0 * machine.vector_bytes / 16
+        return 45.0 * machine.vector_bytes / 16
 
     def gbytes(self, workers: int) -> float:
         """GB/s of workers that share a memory."""
-        return 20.0 + 5.0 * workers
+        return 15.0 + 10.0 * workers
 
 
 NOMINAL = _Nominal()
