@@ -76,3 +76,15 @@ def test_what_was_not_measured_is_not_met(monkeypatch, table):
 
 def test_tables_without_a_promise_have_no_goals(two):
     assert list(goals.of_group([two])) == []
+
+
+def test_one_order_of_a_library_may_be_meant(monkeypatch, two):
+    (goal,) = promised(monkeypatch, two, Promise(lowest=0.97, peers=("torch-nhwc",))).values()
+    assert goal.value == pytest.approx(1.0) and goal.note == "slow" and goal.met
+    assert goal.name.endswith("slowest layer, × torch-nhwc")
+
+
+def test_some_layers_may_be_meant(monkeypatch, two):
+    (goal,) = promised(monkeypatch, two, Promise(mean=1.5, layers="fast")).values()
+    assert goal.value == pytest.approx(2.0) and goal.note == "1 layer"
+    assert goal.name.startswith("batch 1, fast, warm")

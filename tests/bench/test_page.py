@@ -70,7 +70,7 @@ def test_every_table_has_its_date_machine_and_command(measured):
     caption = f"2026-03-04 · {kind} · `{COMMAND}`"
     assert text.count("| layer") == 1
     assert text.count(caption) == 3  # what was promised, and two tables, one of them empty
-    assert f"| dense | 2 of 4 | 2026-03-04 | `{COMMAND}` |" in text
+    assert f"| dense | 2 of 8 | 2026-03-04 | `{COMMAND}` |" in text
 
 
 def test_what_was_missed_and_what_is_missing_are_said(measured):

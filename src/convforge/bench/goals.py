@@ -42,17 +42,21 @@ class Promise:
     """Of one table of a group, on every number of threads.
 
     Attributes:
-        mean: Geometric mean over the layers, of the ratio to the fastest peer on each.
+        mean: Geometric mean over the layers, of the ratio to the fastest peer on each; None if
+            nothing is promised of it.
         lowest: Of the same ratios; None if nothing is promised for single layers.
         row: How convforge runs.
-        peers: Libraries to compare with: the fastest of these on each layer; empty for all.
+        peers: Libraries, or single peers, to compare with: the fastest of these on each layer;
+            empty for all.
+        layers: Only those whose labels have this in them.
         as_time: ``mean`` is a time, as a multiple of the peer's, and not to be exceeded.
     """
 
-    mean: float
+    mean: float | None = None
     lowest: float | None = None
     row: Row = Row.WARM
     peers: tuple[str, ...] = ()
+    layers: str = ""
     as_time: bool = False
 
 
@@ -65,14 +69,19 @@ _WINOGRAD = (
     Promise(mean=2.0, peers=("torch",)),
     Promise(mean=2.0, peers=("onnxruntime",)),
 )
+_PHASES = (Promise(mean=1.5, layers="dilation"), Promise(mean=1.2, layers="3x3/2"))
+_AS_NCHW = tuple(
+    Promise(lowest=0.97, row=row, peers=("torch-nchw",)) for row in (Row.WARM, Row.FUNCTIONAL)
+)
+"""Nobody who keeps channels first, as PyTorch does by default, should lose by coming."""
 _STEP = (Promise(mean=1.3, lowest=0.95, row=Row.PLAIN),)
 PROMISES: dict[str, tuple[Promise, ...]] = {
     "conv3x3_batch1": (*_WINOGRAD, Promise(mean=1.15, lowest=0.97, row=Row.COLD)),
     "conv3x3_batch16": _WINOGRAD,
     "pointwise_batch1": _both(1.1, 0.95),
     "pointwise_batch16": _both(1.1, 0.95),
-    "dense_batch1": _both(1.0, 0.95),
-    "dense_batch16": _both(1.08, 0.95),
+    "dense_batch1": (*_both(1.0, 0.95), *_PHASES),
+    "dense_batch16": (*_both(1.08, 0.95), *_PHASES),
     "depthwise_batch1": _both(1.5, 1.0),
     "depthwise_batch16": _both(1.5, 1.0),
     "depthwise_large": _both(1.2, 1.0),
@@ -96,6 +105,18 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
     "linear_batch1": _both(1.3, 0.97),
     "linear_batch16": _both(1.3, 0.97),
     "tiny_batch1": (Promise(mean=1.2, as_time=True),),
+    **{
+        f"{group}_nchw": _AS_NCHW
+        for group in (
+            "conv3x3",
+            "pointwise",
+            "dense",
+            "depthwise",
+            "grouped",
+            "one_axis",
+            "three_axes",
+        )
+    },
 }
 """By table: ``<group>_<part>``."""
 
@@ -118,28 +139,35 @@ def of_group(tables: Iterable[Table]) -> Iterator[Goal]:
     for table in tables:
         for promise in PROMISES.get(table.name, ()):
             wanted = set(promise.peers)
-            among = [peer for peer in table.peers if not wanted or family(peer) in wanted]
+            among = [peer for peer in table.peers if not wanted or wanted & {peer, family(peer)}]
             if among:
                 yield from _of_promise(table, promise, among)
 
 
 def _of_promise(table: Table, promise: Promise, peers: list[str]) -> Iterator[Goal]:
-    ratios = table.best_ratios(promise.row, peers)
+    every = table.best_ratios(promise.row, peers)
+    ratios = {label: ratio for label, ratio in every.items() if promise.layers in label}
     against = " and ".join(promise.peers) or "the best peer"
     plural = "s" * (table.threads != 1)
-    name = f"{table.title}, {promise.row}, {table.threads} thread{plural}"
-    mean = geometric_mean(list(ratios.values()))
-    yield Goal(
-        name=f"{name}: time / {against}" if promise.as_time else f"{name}: × {against}",
-        value=1 / mean if promise.as_time else mean,
-        wanted=promise.mean,
-        at_most=promise.as_time,
-        note=_of_how_many(len(ratios), table.asked),
-    )
+    which = f", {promise.layers}" * bool(promise.layers)
+    name = f"{table.title}{which}, {promise.row}, {table.threads} thread{plural}"
+    if promise.mean is not None:
+        mean = geometric_mean(list(ratios.values()))
+        asked = len(ratios) if promise.layers else table.asked
+        yield Goal(
+            name=f"{name}: time / {against}" if promise.as_time else f"{name}: × {against}",
+            value=1 / mean if promise.as_time else mean,
+            wanted=promise.mean,
+            at_most=promise.as_time,
+            note=_of_how_many(len(ratios), asked),
+        )
     if promise.lowest is not None:
         label = min(ratios, key=ratios.__getitem__, default="")
         value = ratios.get(label, math.nan)
-        yield Goal(name=f"{name}: slowest layer", value=value, wanted=promise.lowest, note=label)
+        ending = f", × {against}" * bool(promise.peers)
+        yield Goal(
+            name=f"{name}: slowest layer{ending}", value=value, wanted=promise.lowest, note=label
+        )
 
 
 def _of_how_many(measured: int, asked: int) -> str:
