@@ -30,6 +30,7 @@ from convforge.kernels.cpu._locate import (
 from convforge.kernels.cpu._store import (
     STORE_BYTES,
     expect_planes,
+    expect_rows,
     pack_store,
     slab_bytes,
     store_planes,
@@ -39,7 +40,7 @@ from convforge.kernels.cpu._store import (
 from convforge.kernels.cpu._tile import (
     Tile,
     accumulate_each,
-    accumulate_run,
+    accumulate_run_ahead,
     tile_columns,
     tile_rows,
     tile_scatter,
@@ -50,12 +51,15 @@ from convforge.kernels.cpu._vector import itemsize, lanes
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout, pack_table
 from convforge.runtime.jit import device, kernel
+from convforge.runtime.memory import LINE_BYTES
 from convforge.runtime.rawmem import copy_bytes, fill_bytes, load_word, store_word
 from convforge.runtime.tasks import claimed
 
 _SET_BYTES = 4096
 """Rows this far apart share one set of the L1: more of them than ways evict each other."""
 _SKEW_BYTES = 64
+_FAR_BYTES = 8 << 20
+"""Results channels last that are larger come from memory, not from the last cache."""
 _FINDING_STEPS = 16
 """Products of one vector in the time that it takes to find where a row's run of them begins."""
 MOST_TASKS_PER_THREAD = 4
@@ -65,7 +69,7 @@ DIRECT = Layout(
     "Direct",
     "groups blocks first_block batch run line_run step tap_panel_bytes panel_bytes "
     "group_source_bytes group_channels scratch_bytes zero_bytes zero_byte starts copies plain "
-    "offsets offsets_at ahead",
+    "offsets offsets_at ahead next_tile",
 )
 _direct = DIRECT.view
 _DIRECT_BYTES = DIRECT.nbytes
@@ -111,13 +115,21 @@ def gather_multiply(tile, constants, pointers, worker, work):
             many, run, first_tap = g.lines, c.line_run, taps + g.lines_at
         if c.copies:
             _copy_rows(tile, table, zeros + c.zero_bytes, c.run * size)
-        for block in range(first, min(first + c.batch, c.blocks)):
+        following = load_word(table) + c.next_tile
+        last = min(first + c.batch, c.blocks) - 1
+        for block in range(first, last + 1):
             offset = (c.first_block + block) * width
             channel = group * c.group_channels + offset
             left = min(width, c.group_channels - offset)
             output = p.output + channel * (s.plane_bytes or stored_itemsize(tile))
             if c.ahead:
-                expect_planes(s, count, left, pixels, output)
+                if s.plane_bytes:
+                    expect_planes(s, count, left, pixels, output)
+                else:
+                    expect_rows(tile, s, pixels, output)
+            soon, soon_step = table, 0
+            if c.next_tile and block == last:
+                soon, soon_step = following, LINE_BYTES
             panel = p.weights + (group * c.blocks + block) * c.panel_bytes
             sums = tile_start(tile, p.weights + c.starts + (group * c.blocks + block) * panel_row)
             if c.offsets:
@@ -133,7 +145,9 @@ def gather_multiply(tile, constants, pointers, worker, work):
                         continue
                     rows_at, moved = clipped(tile, table), 0
                 b = panel + tap.position * c.tap_panel_bytes
-                sums = accumulate_run(tile, sums, rows_at, moved, b, run, c.step, panel_row)
+                sums = accumulate_run_ahead(
+                    tile, sums, rows_at, moved, b, run, c.step, panel_row, soon, soon_step
+                )
             if c.plain and left == width and s.plane_bytes == 0:
                 tile_scatter(tile, sums, pixels, output, s.row_bytes)
                 continue
@@ -201,6 +215,17 @@ class GatherMultiply:
         copies = (
             len(grid.taps) == 1 and self.run * size >= _SET_BYTES and pixel_bytes % _SET_BYTES == 0
         )
+        columns = len(blocks) * tile.width * problem.groups
+        source_bytes = grid.images * prod(grid.source) * self.inputs * problem.groups * size
+        output_bytes = grid.pixels * min(columns, self.outputs * problem.groups) * size
+        # The next tile's pixels lie right behind this one's, in memory that is read once.
+        adjacent = (
+            len(grid.taps) == 1
+            and grid.grid == grid.source
+            and problem.groups == 1
+            and not io.source_planes
+            and source_bytes > self.machine.l2_bytes
+        )
         row_bytes, plane_bytes, dest_image = output_strides(problem, io.planes)
         lines = lines if length > 1 else ()
         space = pack_grid(grid, pixel_bytes, dest_image, image_bytes, lines)
@@ -226,15 +251,14 @@ class GatherMultiply:
                 plain=not (problem.post or problem.accumulate),
                 offsets=len(offsets),
                 offsets_at=_DIRECT_BYTES + STORE_BYTES + len(space),
-                # Smaller results stay in the L2 from call to call, where asking costs more.
-                ahead=io.planes and problem.N * dest_image * size > self.machine.l2_bytes,
+                # What stays near from call to call is not asked for: asking has its price.
+                ahead=output_bytes > (self.machine.l2_bytes if io.planes else _FAR_BYTES),
+                next_tile=tile.rows * pixel_bytes if adjacent and not copies else 0,
             )
             + pack_store(problem, row_bytes, plane_bytes)
             + space
             + pack_table([offsets])
         )
-        columns = len(blocks) * tile.width * problem.groups
-        source_bytes = grid.images * prod(grid.source) * self.inputs * problem.groups * size
         return Step(
             name="multiply",
             kernel=KernelRef(gather_multiply, tile),
@@ -244,9 +268,7 @@ class GatherMultiply:
             joins=owners > 1,
             cost=Cost(
                 flops=2 * tiles * tile.rows * self._steps(grid) * columns,
-                bytes=source_bytes
-                + problem.groups * len(blocks) * self.panel_bytes
-                + grid.pixels * min(columns, self.outputs * problem.groups) * size,
+                bytes=source_bytes + problem.groups * len(blocks) * self.panel_bytes + output_bytes,
             ),
         )
 

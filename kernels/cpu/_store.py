@@ -16,7 +16,7 @@ from convforge.kernels.cpu._convert import (
     stored_itemsize,
     vectors_of,
 )
-from convforge.kernels.cpu._tile import Tile, tile_columns
+from convforge.kernels.cpu._tile import Tile, tile_columns, tile_rows
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -33,6 +33,7 @@ from convforge.kernels.cpu._vector import (
 from convforge.problem import ConvProblem, PostOp
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
+from convforge.runtime.memory import LINE_BYTES
 from convforge.runtime.rawmem import load_word, prefetch_to_write
 
 ACTIVATIONS = (PostOp.RELU, PostOp.RELU6, PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH)
@@ -143,6 +144,16 @@ def expect_planes(s, count, width, destinations, output):
     place = output + load_word(destinations + 8 * (count - 1)) * s.row_bytes
     for j in range(width):
         prefetch_to_write(place + j * s.plane_bytes)
+
+
+@device
+def expect_rows(tile, s, destinations, output):
+    """Ask for the cache lines of a tile's rows, which will be written once sums are computed."""
+    nbytes = tile_columns(tile) * lanes(tile) * stored_itemsize(tile)
+    for i in range(tile_rows(tile)):
+        place = output + load_word(destinations + 8 * i) * s.row_bytes
+        for at in range(0, nbytes, LINE_BYTES):
+            prefetch_to_write(place + at)
 
 
 @device

@@ -26,7 +26,7 @@ from convforge.kernels.cpu._ir import (
 )
 from convforge.kernels.cpu._vector import KindType
 from convforge.runtime.jit import device, inlined
-from convforge.runtime.rawmem import load_word
+from convforge.runtime.rawmem import load_word, prefetch
 
 _ROWS_AHEAD = 2
 """Rows whose elements are in registers at a time."""
@@ -279,6 +279,21 @@ def accumulate_run(tile, accumulators, table, offset, b, length, step, panel_row
     pointers = row_pointers(tile, table, offset)
     for i in range(length):
         accumulators = outer(tile, accumulators, pointers, i * step, b + i * panel_row)
+    return accumulators
+
+
+@inlined
+def accumulate_run_ahead(
+    tile, accumulators, table, offset, b, length, step, panel_row, soon, soon_step
+):
+    """Add ``length`` rank-1 updates: rows from the table, ``step`` bytes on; B rows adjacent.
+
+    Asks for memory that is needed soon: one cache line an update, ``soon_step`` bytes apart.
+    """
+    pointers = row_pointers(tile, table, offset)
+    for i in range(length):
+        accumulators = outer(tile, accumulators, pointers, i * step, b + i * panel_row)
+        prefetch(soon + i * soon_step)
     return accumulators
 
 
