@@ -168,7 +168,9 @@ class WinogradGradient:
         tiles = self.windows[0].planes
         for first in range(0, tiles, self.chunk):
             count = min(self.chunk, tiles - first)
-            steps += [self._transform(i, name, first, count) for i, name in enumerate((x, y))]
+            steps += [
+                self._transform(i, name, first, count, machine) for i, name in enumerate((x, y))
+            ]
             steps.append(self._multiply(first, count, machine))
         unpack, block = unpack_step(problem, self.tile.width, overlap=False)
         panels = prod(panel_shape(problem, self.tile.width)) * self.size
@@ -195,7 +197,7 @@ class WinogradGradient:
     def _window_bytes(self) -> int:
         return places(self.minimal) * self.tile.lanes * self.size
 
-    def _transform(self, which: int, source: str, first: int, count: int) -> Step:
+    def _transform(self, which: int, source: str, first: int, count: int, machine: Machine) -> Step:
         problem, windows, square = self.problem, self.windows[which], places(self.minimal)
         channels = windows.inputs * problem.groups
         vectors = -(-windows.inputs // self.tile.lanes) * problem.groups
@@ -218,6 +220,7 @@ class WinogradGradient:
                 channels * self.size,
                 self.tile_bytes[which],
                 self.plane_bytes[which],
+                machine,
             ),
             tasks=count,
             cost=Cost(

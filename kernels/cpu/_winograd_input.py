@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convforge.contract import Machine
 from convforge.kernels.cpu._convert import vectors_of
 from convforge.kernels.cpu._vector import (
     itemsize,
@@ -13,24 +14,31 @@ from convforge.kernels.cpu._vector import (
     zeros,
 )
 from convforge.kernels.cpu._winograd_transform import reach, transform_input, window_side
-from convforge.kernels.cpu._winograd_windows import Windows
+from convforge.kernels.cpu._winograd_windows import WINDOWS_AHEAD, Windows, is_far
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
+from convforge.runtime.rawmem import prefetch
 
 INPUT = Layout(
     "WinogradInput",
     "source_h source_w pad_h pad_w step_h step_w stride grid_h grid_w run_h run_w channels "
-    "pixel_bytes row_bytes image_bytes tile_bytes plane_bytes",
+    "pixel_bytes row_bytes image_bytes tile_bytes plane_bytes ahead",
 )
 input_view = INPUT.view
 INPUT_BYTES = INPUT.nbytes
 
 
 def pack_input(
-    windows: Windows, stride: int, pixel_bytes: int, tile_bytes: int, plane_bytes: int
+    windows: Windows,
+    stride: int,
+    pixel_bytes: int,
+    tile_bytes: int,
+    plane_bytes: int,
+    machine: Machine,
 ) -> bytes:
     """The struct ``INPUT``; ``pixel_bytes`` are those of all groups."""
     height, width = windows.source
+    image_bytes = windows.depths * height * width * pixel_bytes
     return INPUT.pack(
         source_h=height,
         source_w=width,
@@ -46,9 +54,10 @@ def pack_input(
         channels=windows.inputs,
         pixel_bytes=pixel_bytes,
         row_bytes=width * pixel_bytes,
-        image_bytes=windows.depths * height * width * pixel_bytes,
+        image_bytes=image_bytes,
         tile_bytes=tile_bytes,
         plane_bytes=plane_bytes,
+        ahead=is_far(windows.images * image_bytes, machine),
     )
 
 
@@ -84,6 +93,8 @@ def transform_tiles(kind, g, source, first, count, target, window):
                 _copy_inside(vectors_of(kind), g, corner, h, w, left, window_side(kind), window)
                 corner, pixel_bytes = window, vector_bytes(kind)
                 row_bytes = window_side(kind) * pixel_bytes
+            if g.ahead:
+                _expect_window(kind, g, pixel + at + WINDOWS_AHEAD * window_w * g.pixel_bytes)
             transform_input(kind, corner, row_bytes, pixel_bytes, place + at, g.plane_bytes)
         tile_w += 1
         if tile_w == g.grid_w:
@@ -92,6 +103,18 @@ def transform_tiles(kind, g, source, first, count, target, window):
             if tile_h == g.grid_h:
                 tile_h = 0
                 image += 1
+
+
+@device
+def _expect_window(kind, g, corner):
+    """Ask for a vector of the pixels that the window before does not have.
+
+    A window reads from as many places at once as it has pixels: no prefetcher follows.
+    """
+    side = window_side(kind)
+    for i in range(side):
+        for j in range(side - reach(kind), side):
+            prefetch(corner + i * g.step_h * g.row_bytes + j * g.step_w * g.pixel_bytes)
 
 
 @device

@@ -201,9 +201,13 @@ def winograd_step(
             slab_bytes=slab,
             scratch_bytes=scratch,
         )
-        + pack_input(windows, tile.minimal.stride, pixel_bytes, tile_bytes, input_plane)
+        + pack_input(windows, tile.minimal.stride, pixel_bytes, tile_bytes, input_plane, machine)
         + pack_output(
-            problem, windows, image or windows.target_depths * prod(windows.target), sums_plane
+            problem,
+            windows,
+            image or windows.target_depths * prod(windows.target),
+            sums_plane,
+            machine,
         )
         + pack_store(problem, row_bytes, plane_bytes)
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from convforge.contract import Machine
 from convforge.kernels.cpu._convert import vectors_of
 from convforge.kernels.cpu._store import put_planes, put_rows
 from convforge.kernels.cpu._vector import (
@@ -22,23 +23,26 @@ from convforge.kernels.cpu._vector import (
     zeros,
 )
 from convforge.kernels.cpu._winograd_transform import Winograd, outputs, transform_output
-from convforge.kernels.cpu._winograd_windows import Windows
+from convforge.kernels.cpu._winograd_windows import WINDOWS_AHEAD, Windows, is_far
 from convforge.problem import ConvProblem, PostOp
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
-from convforge.runtime.rawmem import store_word
+from convforge.runtime.rawmem import prefetch_to_write, store_word
 
 OUTPUT = Layout(
     "WinogradOutput",
-    "out_h out_w image step_h step_w grid_h grid_w run_h run_w plane_bytes low high simple",
+    "out_h out_w image step_h step_w grid_h grid_w run_h run_w plane_bytes low high simple ahead",
 )
 output_view = OUTPUT.view
 OUTPUT_BYTES = OUTPUT.nbytes
 _IN_REGISTERS = {PostOp.BIAS, PostOp.RELU, PostOp.RELU6}
 
 
-def pack_output(problem: ConvProblem, windows: Windows, image: int, plane_bytes: int) -> bytes:
+def pack_output(
+    problem: ConvProblem, windows: Windows, image: int, plane_bytes: int, machine: Machine
+) -> bytes:
     """The struct ``OUTPUT``; ``image`` is how far images are apart, in rows of the output."""
+    pixel_bytes = windows.outputs * problem.groups * problem.x.dtype.itemsize
     simple = not problem.accumulate and set(problem.post) <= _IN_REGISTERS
     return OUTPUT.pack(
         out_h=windows.target[0],
@@ -54,6 +58,7 @@ def pack_output(problem: ConvProblem, windows: Windows, image: int, plane_bytes:
         low=simple and bool({PostOp.RELU, PostOp.RELU6} & set(problem.post)),
         high=simple and PostOp.RELU6 in problem.post,
         simple=simple,
+        ahead=is_far(problem.N * image * pixel_bytes, machine),
     )
 
 
@@ -104,6 +109,9 @@ def store_tiles(kind, g, s, sums, sums_row, first, count, width, output, bias, r
                 target = output + at + pixel * s.row_bytes
                 pixel_bytes = g.step_w * s.row_bytes
                 row_bytes = g.step_h * g.out_w * s.row_bytes
+                if g.ahead:
+                    soon = target + WINDOWS_AHEAD * m * pixel_bytes
+                    _expect_outputs(kind, soon, row_bytes, pixel_bytes)
             added = zeros(kind)
             if g.simple and s.has_bias:
                 added = load_first(kind, bias + at, left)
@@ -138,6 +146,14 @@ def store_tiles(kind, g, s, sums, sums_row, first, count, width, output, bias, r
             if tile_h == g.grid_h:
                 tile_h = 0
                 image += 1
+
+
+@device
+def _expect_outputs(kind, target, row_bytes, pixel_bytes):
+    """Ask for the lines that a window of outputs will be stored to."""
+    for i in range(outputs(kind)):
+        for j in range(outputs(kind)):
+            prefetch_to_write(target + i * row_bytes + j * pixel_bytes)
 
 
 @device

@@ -10,11 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from convforge.contract import Machine
 from convforge.kernels.cpu._winograd_minimal import TAPS, Interleaved, Minimal
 from convforge.problem import ConvProblem, Direction
 
 Pair = tuple[int, int]
 _LINE_BYTES = 64
+WINDOWS_AHEAD = 2
+"""Windows between what is computed and what memory is asked for: one takes half as long as it."""
+_FAR = 2
+"""Images of so many L2 and more are asked for; of nearer ones it costs 2 percent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,3 +99,8 @@ def is_plane_of_threes(filter_size: tuple[int, ...]) -> bool:
 def apart(nbytes: int) -> int:
     """At least so many bytes, an odd number of lines: neighbours fall on different cache sets."""
     return (nbytes + _LINE_BYTES - 1) // (2 * _LINE_BYTES) * (2 * _LINE_BYTES) + _LINE_BYTES
+
+
+def is_far(nbytes: int, machine: Machine) -> bool:
+    """Whether images of so many bytes come from memory, which should be asked ahead of time."""
+    return nbytes > _FAR * machine.l2_bytes
