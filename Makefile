@@ -19,7 +19,7 @@ export PYTHONSAFEPATH = 1
 test: export OMP_WAIT_POLICY = passive
 
 GROUPS ?= conv3x3 pointwise dense depthwise grouped one_axis three_axes training float64 bfloat16 \
-	pooling linear tiny
+	pooling linear tiny avx2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -10,9 +10,10 @@ import sys
 
 import pytest
 
-HASWELL = "+avx2,+fma,+avx,+sse4.2,+bmi,+bmi2,+f16c,+popcnt,+lzcnt,+movbe"
+from convforge.bench.avx2 import ENVIRONMENT
+
 TARGETS = {
-    "avx2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": HASWELL},
+    "avx2": {name: ENVIRONMENT[name] for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")},
     "plain": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
 }
 RUN = """
@@ -63,6 +64,10 @@ except UnsupportedProblem as refusal:
     assert "dot product" in str(refusal), refusal
 else:
     raise AssertionError("conv_dot runs without its instruction")
+from convforge.kernels.cpu import _direct
+compiled = _direct.gather_multiply.overloads.values()
+code = "".join(one.library.get_asm_str() for one in compiled)
+assert ("%ymm" in code) == (isa() == "avx2") and "%xmm" in code and "%zmm" not in code
 """
 # A tile on this machine's LLVM: the loop of accumulate_run, for another target.
 TILE = """

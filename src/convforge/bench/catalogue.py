@@ -9,8 +9,9 @@ memory orders, and the better counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from convforge.bench import step
+from convforge.bench import avx2, step
 from convforge.bench.groups import Group, Part
 from convforge.bench.layers import (
     backward,
@@ -446,6 +447,20 @@ GROUPS = {
                 "three smaller ones."
             ),
             parts=_tiny,
+        ),
+        Group(
+            name="avx2",
+            title="3x3, 1x1 and other dense layers on AVX2",
+            about=(
+                "Everybody limited to the instructions of AVX2 by the variables of "
+                "`src/convforge/bench/avx2.py`, with which the command starts itself again; "
+                "onnxruntime, ncnn and MNN obey none and are left out. Of each group the layers "
+                "that it also measures in batches. Promised is 0.9 of what the groups promise."
+            ),
+            parts=partial(
+                avx2.parts, {"conv3x3": _conv3x3, "pointwise": _pointwise, "dense": _dense}
+            ),
+            environment=avx2.ENVIRONMENT,
         ),
     )
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from convforge.bench.avx2 import LIBRARIES
 from convforge.bench.foundation import Foundation
 from convforge.bench.measure import OURS, Table, key
 from convforge.bench.peers import family
@@ -119,6 +120,26 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
     },
 }
 """By table: ``<group>_<part>``."""
+
+_SHARE_ON_AVX2 = 0.9
+"""Of the ratios that are promised on whatever the processor has."""
+
+
+def _on_avx2(promise: Promise) -> Promise:
+    mean = round(_SHARE_ON_AVX2 * promise.mean, 4)
+    lowest = promise.lowest
+    return replace(
+        promise, mean=mean, lowest=None if lowest is None else round(_SHARE_ON_AVX2 * lowest, 4)
+    )
+
+
+PROMISES |= {
+    f"avx2_{table}": tuple(
+        _on_avx2(promise) for promise in PROMISES[table] if set(promise.peers) <= set(LIBRARIES)
+    )
+    for group in ("conv3x3", "pointwise", "dense")
+    for table in (f"{group}_batch1", f"{group}_batch16")
+}
 
 _RATIOS: dict[str, dict[tuple[Row, int], tuple[float, float | None]]] = {
     # table: {(row, 1 thread or more): (geometric mean, lowest layer)}

@@ -6,8 +6,8 @@ A group has parts; a part is a table for each number of threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from convforge.bench import peers as rivals
 from convforge.bench import step
@@ -48,12 +48,14 @@ class Group:
         name: For the command line. title: For people.
         about: Where the layers come from, and what was left out.
         parts: Made when wanted: they read shape files.
+        environment: Variables that the process must have been started with.
     """
 
     name: str
     title: str
     about: str
     parts: Callable[[], tuple[Part, ...]]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,14 +83,16 @@ def bench(
         kept = group is not None or names == [suites.FOUNDATION]
         if json is not None and kept:
             results.read(json)  # refuses another kind of file before ten minutes are spent
+        command = _command(
+            names[0], threads=threads, peers=peers, minutes=minutes, quick=quick, json=json
+        )
+        if group is not None:
+            _start_again(command, group.environment)
         usual = _USUAL if group is None else _EVERYBODY
         libraries = [name for name in (usual if peers is None else peers).split(",") if name]
         runners, missing = rivals.load(libraries)
         for sentence in missing:
             screen.print(sentence, style="yellow")
-        command = _command(
-            names[0], threads=threads, peers=peers, minutes=minutes, quick=quick, json=json
-        )
         method = QUICK if quick else STANDARD if group is None else BRIEF
         if group is not None:
             record = _group(screen, group, libraries, counts, method, minutes, command)
@@ -108,6 +112,18 @@ def _command(name: str, *, quick: bool, **options: object) -> str:
     for option, value in options.items():
         words += [] if value is None else [f"--{option}", str(value)]
     return shlex.join(words)
+
+
+def _start_again(command: str, environment: Mapping[str, str]) -> None:
+    """Run the command in this process's place with these variables, if some are missing."""
+    if environment.items() <= os.environ.items():
+        return
+    from convforge.runtime import machine
+
+    if machine.isa() not in ("avx2", "avx512"):
+        raise ValueError(f"this machine has {machine.isa()}, and not AVX2")
+    words = [sys.executable, "-m", "convforge.cli", *shlex.split(command)[1:]]
+    os.execve(sys.executable, words, os.environ | environment)
 
 
 def _write(path: Path, group: str | None, record: dict[str, Any]) -> Path:
