@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import intrinsic
 
 from convforge.contract import Cost, KernelRef, Step
 from convforge.kernels.cpu._ir import (
@@ -31,6 +31,7 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.problem import DType
 from convforge.runtime.args import Layout
+from convforge.runtime.configuration import Configuration
 from convforge.runtime.jit import kernel
 from convforge.runtime.tasks import claimed
 
@@ -63,27 +64,11 @@ class ChangeType(KindType):
         return self._stored
 
 
-register_model(ChangeType)(models.OpaqueModel)
-
-
-class Change:
+class Change(Configuration):
     """Kind of vectors of ``element`` that memory holds as ``stored``, which is no wider."""
 
     def __init__(self, element: str, stored: str):
         self._numba_type_ = ChangeType(element, stored)
-
-    def __repr__(self):
-        return repr(self._numba_type_)
-
-
-@typeof_impl.register(Change)
-def _typeof_change(value, context):
-    return value._numba_type_
-
-
-@unbox(ChangeType)
-def _unbox_change(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 def widened(builder, value, stored: VectorType, kind: VectorType):

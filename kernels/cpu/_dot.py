@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from llvmlite import ir
-from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
 from convforge.contract import Buffer, Cost, KernelRef, Machine, Rejected, Step
 from convforge.kernels.cpu._ir import declare
@@ -124,9 +123,6 @@ class DotType(TileType):
         return builder.call(function, [total, *pair])
 
 
-register_model(DotType)(models.OpaqueModel)
-
-
 class Dot(Tile):
     """Configuration of a tile of dot products."""
 
@@ -134,16 +130,6 @@ class Dot(Tile):
         super().__init__(INSTRUCTIONS[factors].sums.value, rows, columns)
         self._numba_type_ = DotType(factors, stored, rows, columns)
         self.zero_byte = self._numba_type_.zero_byte
-
-
-@typeof_impl.register(Dot)
-def _typeof_dot(value, context):
-    return value._numba_type_
-
-
-@unbox(DotType)
-def _unbox_dot(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 STARTS = Layout("Starts", "blocks rows")

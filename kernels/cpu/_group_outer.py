@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import intrinsic
 
 from convforge.kernels.cpu._ir import (
     broadcast,
@@ -26,6 +26,7 @@ from convforge.kernels.cpu._ir import (
     store_vector,
 )
 from convforge.kernels.cpu._vector import KindType, VectorType
+from convforge.runtime.configuration import Configuration
 
 _INDEX = ir.IntType(32)
 _WORD = ir.IntType(64)
@@ -43,10 +44,7 @@ class GroupOuterType(KindType):
         self.sums = types.UniTuple(self.vector, rows * self.across)
 
 
-register_model(GroupOuterType)(models.OpaqueModel)
-
-
-class GroupOuter:
+class GroupOuter(Configuration):
     """Configuration of the sums.
 
     Attributes:
@@ -62,19 +60,6 @@ class GroupOuter:
     def columns(self) -> int:
         """Vectors of a group, or one that holds several groups."""
         return self._numba_type_.columns
-
-    def __repr__(self):
-        return repr(self._numba_type_)
-
-
-@typeof_impl.register(GroupOuter)
-def _typeof_group_outer(value, context):
-    return value._numba_type_
-
-
-@unbox(GroupOuterType)
-def _unbox_group_outer(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 @intrinsic

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import intrinsic
 
 from convforge.kernels.cpu._ir import (
     broadcast,
@@ -29,6 +29,7 @@ from convforge.kernels.cpu._ir import (
     store_vector,
 )
 from convforge.kernels.cpu._strip import StripType, apart
+from convforge.runtime.configuration import Configuration
 
 
 class GroupStripType(StripType):
@@ -43,10 +44,7 @@ class GroupStripType(StripType):
         self.sums = types.UniTuple(self.vector, self.turns * pixels)
 
 
-register_model(GroupStripType)(models.OpaqueModel)
-
-
-class GroupStrip:
+class GroupStrip(Configuration):
     """Configuration of a strip of grouped outputs.
 
     Attributes:
@@ -62,19 +60,6 @@ class GroupStrip:
     def columns(self) -> int:
         """Vectors of a group, or one that holds several groups."""
         return self._numba_type_.columns
-
-    def __repr__(self):
-        return repr(self._numba_type_)
-
-
-@typeof_impl.register(GroupStrip)
-def _typeof_group_strip(value, context):
-    return value._numba_type_
-
-
-@unbox(GroupStripType)
-def _unbox_group_strip(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 @intrinsic

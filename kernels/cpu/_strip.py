@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import intrinsic
 
 from convforge.kernels.cpu._ir import (
     broadcast,
@@ -20,6 +20,7 @@ from convforge.kernels.cpu._ir import (
     store_vector,
 )
 from convforge.kernels.cpu._vector import KindType, VectorType
+from convforge.runtime.configuration import Configuration
 
 _WORD = ir.IntType(64)
 
@@ -39,10 +40,7 @@ class StripType(KindType):
         self.weights = types.UniTuple(self.vector, taps)
 
 
-register_model(StripType)(models.OpaqueModel)
-
-
-class Strip:
+class Strip(Configuration):
     """Configuration of a strip.
 
     Attributes:
@@ -56,19 +54,6 @@ class Strip:
     ):
         self._numba_type_ = StripType(element, lanes, pixels, taps, step, masked)
         self.lanes, self.pixels, self.taps, self.step = lanes, pixels, taps, step
-
-    def __repr__(self):
-        return repr(self._numba_type_)
-
-
-@typeof_impl.register(Strip)
-def _typeof_strip(value, context):
-    return value._numba_type_
-
-
-@unbox(StripType)
-def _unbox_strip(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 def _number(attribute, doc):

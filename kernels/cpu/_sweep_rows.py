@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import intrinsic
 
 from convforge.kernels.cpu._ir import constant, load_vector, multiply_add, settled, store_vector
 from convforge.kernels.cpu._strip import apart
 from convforge.kernels.cpu._vector import KindType, VectorType
+from convforge.runtime.configuration import Configuration
 
 _TAPS = 3
 
@@ -35,10 +36,7 @@ class SweepType(KindType):
         self.weights = types.UniTuple(self.vector, _TAPS * _TAPS)
 
 
-register_model(SweepType)(models.OpaqueModel)
-
-
-class Sweep:
+class Sweep(Configuration):
     """Configuration of a sweep.
 
     Attributes:
@@ -50,19 +48,6 @@ class Sweep:
         self._numba_type_ = SweepType(element, lanes, rows, step)
         self.lanes, self.rows, self.step = lanes, rows, step
         self.columns = self._numba_type_.columns
-
-    def __repr__(self):
-        return repr(self._numba_type_)
-
-
-@typeof_impl.register(Sweep)
-def _typeof_sweep(value, context):
-    return value._numba_type_
-
-
-@unbox(SweepType)
-def _unbox_sweep(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 def _number(attribute, doc):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import intrinsic
 
 from convforge.kernels.cpu._convert import narrowed
 from convforge.kernels.cpu._ir import (
@@ -25,6 +25,7 @@ from convforge.kernels.cpu._ir import (
     store_vector,
 )
 from convforge.kernels.cpu._vector import KindType
+from convforge.runtime.configuration import Configuration
 from convforge.runtime.jit import device, inlined
 from convforge.runtime.rawmem import load_word, prefetch
 
@@ -55,10 +56,7 @@ class TileType(KindType):
         return multiply_add(builder, a, b, total)
 
 
-register_model(TileType)(models.OpaqueModel)
-
-
-class Tile:
+class Tile(Configuration):
     """Configuration of a tile: ``rows`` pixels by ``columns`` vectors of output channels."""
 
     def __init__(self, element: str, rows: int, columns: int):
@@ -68,19 +66,6 @@ class Tile:
         self.itemsize = self._numba_type_.vector.itemsize
         self.zero_byte = self._numba_type_.zero_byte
         self.width = columns * self.lanes
-
-    def __repr__(self):
-        return repr(self._numba_type_)
-
-
-@typeof_impl.register(Tile)
-def _typeof_tile(value, context):
-    return value._numba_type_
-
-
-@unbox(TileType)
-def _unbox_tile(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 @intrinsic

@@ -10,7 +10,7 @@ from math import prod
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import intrinsic
 
 from convforge.contract import Cost, KernelRef, Step
 from convforge.kernels.cpu._block import block_store, block_transpose
@@ -18,6 +18,7 @@ from convforge.kernels.cpu._ir import broadcast, constant, lanes_below, masked_l
 from convforge.kernels.cpu._vector import KindType, VectorType, lanes, store_first
 from convforge.problem import DType
 from convforge.runtime.args import Layout
+from convforge.runtime.configuration import Configuration
 from convforge.runtime.jit import embedded, kernel
 from convforge.runtime.tasks import claimed
 
@@ -44,27 +45,11 @@ class UnitsType(KindType):
         self.factor = VectorType(factor, self.lanes)
 
 
-register_model(UnitsType)(models.OpaqueModel)
-
-
-class Units:
+class Units(Configuration):
     """Kind of vectors of units."""
 
     def __init__(self, factor: str):
         self._numba_type_ = UnitsType(factor)
-
-    def __repr__(self):
-        return repr(self._numba_type_)
-
-
-@typeof_impl.register(Units)
-def _typeof_units(value, context):
-    return value._numba_type_
-
-
-@unbox(UnitsType)
-def _unbox_units(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 def units_of(channels: int, dtype: DType) -> int:

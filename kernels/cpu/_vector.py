@@ -19,15 +19,7 @@ import operator
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import (
-    NativeValue,
-    intrinsic,
-    models,
-    overload,
-    register_model,
-    typeof_impl,
-    unbox,
-)
+from numba.extending import intrinsic, models, overload, register_model
 
 from convforge.kernels.cpu._ir import (
     at,
@@ -42,6 +34,7 @@ from convforge.kernels.cpu._ir import (
     multiply_add,
     store_vector,
 )
+from convforge.runtime.configuration import Configuration, ConfigurationType
 from convforge.runtime.machine import cpu
 
 _WORD = ir.IntType(64)
@@ -71,7 +64,7 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, kind.llvm)
 
 
-class KindType(types.Type):
+class KindType(ConfigurationType):
     """Numba type of a kind: all of its content."""
 
     def __init__(self, element: str, name: str | None = None):
@@ -89,32 +82,16 @@ class KindType(types.Type):
         return self.vector
 
 
-register_model(KindType)(models.OpaqueModel)
-
-
-class Vector:
+class Vector(Configuration):
     """Kind of vectors with as many elements as a register of this machine holds."""
 
     def __init__(self, element: str):
         self._numba_type_ = KindType(element)
 
-    def __repr__(self):
-        return repr(self._numba_type_)
-
     @property
     def lanes(self) -> int:
         """Elements of one vector."""
         return self._numba_type_.lanes
-
-
-@typeof_impl.register(Vector)
-def _typeof_kind(value, context):
-    return value._numba_type_
-
-
-@unbox(KindType)
-def _unbox_kind(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 @intrinsic

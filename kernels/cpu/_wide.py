@@ -9,7 +9,7 @@ import math
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import intrinsic
 
 from convforge.kernels.cpu._ir import broadcast, constant, declare, load_element, load_vector
 from convforge.kernels.cpu._vector import (
@@ -23,6 +23,7 @@ from convforge.kernels.cpu._vector import (
     store,
     store_first,
 )
+from convforge.runtime.configuration import Configuration
 from convforge.runtime.jit import inlined
 from convforge.runtime.rawmem import prefetch
 
@@ -40,28 +41,12 @@ class WideType(KindType):
         self.vector = VectorType(element, lanes)
 
 
-register_model(WideType)(models.OpaqueModel)
-
-
-class Wide:
+class Wide(Configuration):
     """Kind of vectors with so many lanes."""
 
     def __init__(self, element: str, lanes: int):
         self._numba_type_ = WideType(element, lanes)
         self.lanes = lanes
-
-    def __repr__(self):
-        return repr(self._numba_type_)
-
-
-@typeof_impl.register(Wide)
-def _typeof_wide(value, context):
-    return value._numba_type_
-
-
-@unbox(WideType)
-def _unbox_wide(kind, value, context):
-    return NativeValue(context.context.get_dummy_value())
 
 
 @intrinsic

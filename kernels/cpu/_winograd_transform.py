@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numba.core import types
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic
 
 from convforge.kernels.cpu._ir import constant, store_vector
 from convforge.kernels.cpu._tile import Tile, TileType
@@ -27,10 +27,6 @@ class WinogradType(TileType):
         super().__init__(element, rows, columns)
         self.minimal, self.matrices = minimal, minimal.matrices
         self.name = f"Winograd[{element},{rows},{columns},{minimal}]"
-
-
-register_model(TransformType)(models.OpaqueModel)
-register_model(WinogradType)(models.OpaqueModel)
 
 
 class Transform(Vector):
