@@ -53,6 +53,7 @@ bench: $(VENV)/.with-test ## print the side-by-side tables (peers that are insta
 
 bench-groups: $(VENV)/.with-test ## measure every group of layers, ten minutes each; then write the page
 	for group in $(GROUPS); do $(BIN)/convforge bench $$group --json bench/results || exit; done
+	$(BIN)/convforge bench scaling --json bench/results
 	$(BIN)/convforge bench report
 
 clean: ## remove .venv and everything that builds write

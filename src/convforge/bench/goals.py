@@ -11,6 +11,7 @@ from convforge.bench.foundation import Foundation
 from convforge.bench.measure import OURS, Table, key
 from convforge.bench.peers import family
 from convforge.bench.rows import Row
+from convforge.bench.scaling import Scaling
 from convforge.bench.startup import Startup
 from convforge.bench.timer import geometric_mean
 
@@ -154,6 +155,9 @@ _RATIOS: dict[str, dict[tuple[Row, int], tuple[float, float | None]]] = {
     "wgrad_nhwc": {(Row.WARM, 2): (0.9, None), (Row.WARM, 1): (0.9, None)},
 }
 
+_DEVIATION = 20
+"""Percent that a time may be off the straight line."""
+
 
 def of_group(tables: Iterable[Table]) -> Iterator[Goal]:
     """What each table of a group promises, if the peers that this takes were measured."""
@@ -214,6 +218,20 @@ def of_tables(tables: Iterable[Table], peer: str = "torch") -> Iterator[Goal]:
             if lowest is not None:
                 value = min(ratios, default=math.nan)
                 yield Goal(name=f"{name}: slowest layer", value=value, wanted=lowest)
+
+
+def of_scaling(found: Scaling) -> Iterator[Goal]:
+    """How straight the lines are."""
+    for series in found.series:
+        deviation, at = series.deviation()
+        yield Goal(
+            name=f"time against {series.quantity}, {series.algorithm}: largest deviation",
+            value=100 * deviation,
+            wanted=_DEVIATION,
+            at_most=True,
+            unit=" %",
+            note=f"at {at}",
+        )
 
 
 def of_startup(startup: Startup) -> Iterator[Goal]:

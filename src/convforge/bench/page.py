@@ -6,6 +6,8 @@ is typed by hand but the explanations in ``performance.md.j2``.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -99,7 +101,38 @@ def _group(name: str, group: Record, kind: str) -> dict[str, Any]:
             [_goal(goal) for goal in group["goals"]],
         ),
         "tables": [_table(table) for table in tables],
+        "plot": _plot(kind) if "series" in group else "",
+        "series": [_series(*pair) for pair in _by_quantity(group.get("series", ()))],
     }
+
+
+def plots(measured: Record) -> dict[str, Sequence[Record]]:
+    """File names of the pictures on the page, and the series of each."""
+    return {
+        _plot(kind): group["series"]
+        for kind, kept in measured["machines"].items()
+        for group in kept["groups"].values()
+        if "series" in group
+    }
+
+
+def _plot(kind: str) -> str:
+    return f"scaling-{re.sub('[^a-z0-9]+', '-', kind.lower())}.svg"
+
+
+def _by_quantity(series: Sequence[Record]) -> list[tuple[str, list[Record]]]:
+    grouped = itertools.groupby(series, key=lambda one: one["quantity"])
+    return [(quantity, list(members)) for quantity, members in grouped]
+
+
+def _series(quantity: str, members: Sequence[Record]) -> str:
+    """Milliseconds of each algorithm, and those on the straight line."""
+    rows = []
+    for one in members:
+        for what, key in (("", "median_ms"), (", straight", "expected_ms")):
+            times = [_digits(point[key]) for point in one["points"]]
+            rows.append([f"`{one['algorithm']}`{what}, ms", *times])
+    return markdown([quantity, *(str(point["at"]) for point in members[0]["points"])], rows)
 
 
 def _goal(goal: Record) -> list[str]:

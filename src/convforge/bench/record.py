@@ -19,6 +19,7 @@ from convforge.bench.goals import Goal
 from convforge.bench.groups import Group, Run
 from convforge.bench.measure import Measurement, Table
 from convforge.bench.rows import Row
+from convforge.bench.scaling import Scaling
 from convforge.bench.timer import Method, geometric_mean
 from convforge.runtime import machine, threads
 
@@ -29,6 +30,13 @@ _FOUNDATION_TITLE = "foundation"
 _FOUNDATION_ABOUT = (
     "Thirteen dense layers of ResNet-50, VGG-16 and a dilated backbone, one image each, in all "
     "three directions, with the direct algorithm; the cost of a call and of a start."
+)
+
+_SCALING_TITLE = "time and work"
+_SCALING_ABOUT = (
+    "A 3x3 layer from 128 channels to as many on one image of 56x56 pixels, weights prepared, of "
+    "which one quantity grows at a time. Dashed is the straight line from which times differ "
+    "least, counted as shares; for threads, the time of one thread divided by their number."
 )
 
 
@@ -175,6 +183,37 @@ def foundation_record(
         "tiny": table_record(found.tiny),
         "startup": {name: _number(value) for name, value in asdict(found.startup).items()},
         **_judged(found.itself, goals),
+    }
+
+
+def scaling_record(
+    found: Scaling, goals: Iterable[Goal], method: Method, command: str = ""
+) -> dict[str, Any]:
+    """A run of the scaling: every time in milliseconds, and the line it lies near."""
+    return {
+        "title": _SCALING_TITLE,
+        "about": _SCALING_ABOUT,
+        "seconds": _number(found.seconds),
+        **tables_record((), method, command),
+        "series": [
+            {
+                "quantity": one.quantity,
+                "algorithm": one.algorithm,
+                "threads": one.threads,
+                "points": [
+                    {
+                        "at": point.at,
+                        "problem": point.problem,
+                        "median_ms": _number(point.median_s * 1e3),
+                        "expected_ms": _number(one.expected_s(point.at) * 1e3),
+                        "spread": _number(point.spread),
+                    }
+                    for point in one.points
+                ],
+            }
+            for one in found.series
+        ],
+        **_judged({}, goals),
     }
 
 

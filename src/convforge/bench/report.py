@@ -15,6 +15,7 @@ from rich.text import Text
 from convforge.bench.goals import Goal
 from convforge.bench.measure import OURS, Measurement, Table
 from convforge.bench.rows import Row
+from convforge.bench.scaling import Series
 from convforge.bench.timer import geometric_mean
 
 _SHORT = {
@@ -78,6 +79,27 @@ def render_calls(table: Table) -> RenderableType:
         for who, timing in one.timings.items():
             view.add_row(who, f"{timing.median_s * 1e6:.1f}", f"{timing.spread:.0%}")
     return _titled(_title(table), view, table.notes)
+
+
+def render_series(series: Iterable[Series]) -> RenderableType:
+    """Milliseconds, and those on the straight line."""
+    view = _blank()
+    for heading in ("quantity", "algorithm"):
+        view.add_column(heading)
+    for heading in ("at", "ms", "straight", "spread"):
+        view.add_column(heading, justify="right")
+    for one in series:
+        for point in one.points:
+            view.add_row(
+                one.quantity,
+                one.algorithm,
+                str(point.at),
+                f"{point.median_s * 1e3:.3g}",
+                f"{one.expected_s(point.at) * 1e3:.3g}",
+                f"{point.spread:.0%}",
+            )
+        view.add_section()
+    return _titled("time and work", view)
 
 
 def render_goals(goals: Iterable[Goal]) -> RenderableType:

@@ -63,7 +63,7 @@ def bench(
 ) -> None:
     """Time convforge next to its peers. Whoever disagrees with the reference gets no number."""
     from convforge.bench import peers as rivals
-    from convforge.bench import results, suites
+    from convforge.bench import results, scaling, suites
     from convforge.bench.catalogue import GROUPS
     from convforge.bench.rows import Row
     from convforge.bench.timer import BRIEF, QUICK, STANDARD
@@ -71,7 +71,7 @@ def bench(
     names = what or [suites.FOUNDATION]
     screen = console()
     if names == ["?"]:
-        screen.print("\n".join([*GROUPS, *suites.names()]))
+        screen.print("\n".join([*GROUPS, scaling.GROUP, *suites.names()]))
         return
     try:
         if names == ["report"]:
@@ -80,7 +80,7 @@ def bench(
         counts = _counts(threads)
         wanted = [Row(row) for row in rows.split(",")]
         group = GROUPS.get(names[0]) if len(names) == 1 else None
-        kept = group is not None or names == [suites.FOUNDATION]
+        kept = group is not None or names in ([suites.FOUNDATION], [scaling.GROUP])
         if json is not None and kept:
             results.read(json)  # refuses another kind of file before ten minutes are spent
         command = _command(
@@ -96,6 +96,8 @@ def bench(
         method = QUICK if quick else STANDARD if group is None else BRIEF
         if group is not None:
             record = _group(screen, group, libraries, counts, method, minutes, command)
+        elif names == [scaling.GROUP]:
+            record = _scaling(screen, max(counts), method, command)
         elif kept:
             record = _foundation(screen, runners, counts, wanted, method, command)
         else:
@@ -139,7 +141,8 @@ def _report(screen: Console, folder: Path, page: Path) -> None:
     from convforge.bench import results
 
     try:
-        from convforge.bench.page import render
+        from convforge.bench.page import plots, render
+        from convforge.bench.plot import draw
     except ModuleNotFoundError as error:
         raise ValueError(
             f"the page needs {error.name}, which is not installed: pip install 'convforge[report]'"
@@ -149,6 +152,9 @@ def _report(screen: Console, folder: Path, page: Path) -> None:
         raise ValueError(f"nothing was measured yet: no {folder}")
     page.write_text(render(measured), encoding="utf-8")
     screen.print(f"written: {page}")
+    for name, series in plots(measured).items():
+        draw(series, page.parent / name)
+        screen.print(f"written: {page.parent / name}")
 
 
 def _counts(words: str | None) -> list[int]:
@@ -259,6 +265,19 @@ def _foundation(
     screen.print(render_goals(promised))
     _print_trust(screen, found.itself)
     return foundation_record(found, promised, method, command)
+
+
+def _scaling(screen: Console, threads: int, method: Method, command: str) -> dict[str, Any]:
+    from convforge.bench import goals, scaling
+    from convforge.bench.record import scaling_record
+    from convforge.bench.report import render_goals, render_series
+
+    with _progress(screen) as before_each:
+        found = scaling.run(threads=threads, method=method, before_each=before_each)
+    promised = list(goals.of_scaling(found))
+    screen.print(render_series(found.series))
+    screen.print(render_goals(promised))
+    return scaling_record(found, promised, method, command)
 
 
 def _print_trust(screen: Console, itself: dict[int, float]) -> None:
