@@ -146,6 +146,7 @@ WALKS = (
     "wgrad:f32:n2c16h21w25_k33r3s3_p2x3_d2x3+accumulate",
     "wgrad:f32:nhwc:n2c20h19w22_k40r3s3_st2x2_p1x1",
     "wgrad:f64:n1c34h25w31_k20r3s3_st2x2_p1x0_g2",
+    "wgrad:f32:nhwc:n1c16h31w33_k16r3s3_st2x2_p2x3_d2x3",
 )
 
 
