@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,15 @@ _PROBES = {
 
 def algorithms(
     device: Annotated[str | None, typer.Option(help="Only those of one device: cpu.")] = None,
+    errors: Annotated[
+        bool,
+        typer.Option(
+            "--errors", help="Measure what each errs by instead: a few layers in all types."
+        ),
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option(help="With --errors: also write them there, in Markdown.")
+    ] = None,
 ) -> None:
     """List every registered algorithm: what it computes, for what, and how exactly."""
     from convforge import registry
@@ -37,6 +47,11 @@ def algorithms(
         found = registry.algorithms(device)
     except ValueError as error:
         fail(error)
+    if errors:
+        from convforge.cli import errors as measured
+
+        measured.show([one for one in found if documented(one)], page)
+        return
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("algorithm", "computes", "directions", "types", "error", "docs"):
         view.add_column(heading, no_wrap=heading in ("algorithm", "docs"))
@@ -46,7 +61,7 @@ def algorithms(
             summary(algorithm),
             *abilities(algorithm, machine.cpu()),
             tolerance(algorithm),
-            page(algorithm),
+            f"docs/algorithms/{stem(algorithm)}.md" if documented(algorithm) else "–",
         )
     console().print(view)
 
@@ -101,8 +116,11 @@ def tolerance(algorithm: Algorithm) -> str:
     return words + (", exact on integers" if promise.exact else "")
 
 
-def page(algorithm: Algorithm) -> str:
-    """Where a kernel is documented; the reference is its own documentation."""
-    if not type(algorithm).__module__.startswith("convforge.kernels."):
-        return "–"
-    return f"docs/algorithms/{algorithm.name.split('.')[1]}.md"
+def documented(algorithm: Algorithm) -> bool:
+    """Whether it has a page: the reference is its own documentation."""
+    return type(algorithm).__module__.startswith("convforge.kernels.")
+
+
+def stem(algorithm: Algorithm) -> str:
+    """Its file, without the variant."""
+    return algorithm.name.split(".")[1]

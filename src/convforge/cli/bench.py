@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
-from convforge.cli.screen import console, fail
+from convforge.cli.screen import console, fail, progress
 
 if TYPE_CHECKING:
     from convforge.bench.groups import Group
@@ -192,7 +189,7 @@ def _suites(
     name = "problems" if any(":" in word for word in names) else "_".join(names)
     tables = []
     for count in counts:
-        with _progress(screen) as before_each:
+        with progress(screen) as before_each:
             table = tabulate(
                 name,
                 name,
@@ -222,7 +219,7 @@ def _group(
     from convforge.bench.record import group_record
     from convforge.bench.report import render, render_goals
 
-    with _progress(screen) as before_each:
+    with progress(screen) as before_each:
         found = groups.run(
             group,
             peers=libraries,
@@ -251,7 +248,7 @@ def _foundation(
     from convforge.bench.record import foundation_record
     from convforge.bench.report import render, render_calls, render_goals
 
-    with _progress(screen) as before_each:
+    with progress(screen) as before_each:
         found = foundation.run(
             peers=peers,
             threads=counts,
@@ -272,7 +269,7 @@ def _scaling(screen: Console, threads: int, method: Method, command: str) -> dic
     from convforge.bench.record import scaling_record
     from convforge.bench.report import render_goals, render_series
 
-    with _progress(screen) as before_each:
+    with progress(screen) as before_each:
         found = scaling.run(threads=threads, method=method, before_each=before_each)
     promised = list(goals.of_scaling(found))
     screen.print(render_series(found.series))
@@ -288,10 +285,3 @@ def _print_trust(screen: Console, itself: dict[int, float]) -> None:
         screen.print(f"identical code against itself, {count} thread{plural}: {ratio:.3f}")
     if not trusted(itself):
         screen.print("[yellow]the machine is too busy: identical code should measure 1.00 ± 0.03")
-
-
-@contextmanager
-def _progress(screen: Console) -> Iterator[Callable[[str], None]]:
-    """A line that says what is being measured, drawn by no thread of its own."""
-    with Live(console=screen, auto_refresh=False, transient=True) as live:
-        yield lambda label: live.update(Text(f"measuring {label} …", style="dim"), refresh=True)
