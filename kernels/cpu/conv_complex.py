@@ -24,14 +24,13 @@ from convforge.contract import (
     Machine,
     Program,
     Rejected,
-    Step,
     WeightFormat,
 )
 from convforge.kernels.cpu import conv_direct, conv_im2col, conv_winograd3x3
+from convforge.kernels.cpu._around import StandIn, around, used_by
 from convforge.kernels.cpu._complex import REAL, combine_step, expand_step
 from convforge.kernels.cpu._planes import is_channels_last, transpose_step
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION
-from convforge.kernels.cpu._rename import renamed
 from convforge.problem import ConvProblem, Direction, DType, Operand, Order, PostOp, Problem
 
 _OUTPUT = {Direction.FPROP: "y", Direction.DGRAD: "x", Direction.WGRAD: "w"}
@@ -74,45 +73,22 @@ class ConvComplex:
     def weight_format(self, problem: Problem, config: Config) -> WeightFormat | None:
         """The inner algorithm's, packed from real blocks."""
         assert isinstance(problem, ConvProblem)
-        real = _real(problem)
-        form = self.inner.weight_format(real, config)
+        form = self.inner.weight_format(_real(problem), config)
         if form is None:
             return None
-        pack = Program(
-            steps=(expand_step(problem, "blocks"), *renamed(form.pack.steps, {"w": "blocks"})),
-            buffers=(_blocks(problem), *form.pack.buffers),
-        )
+        pack = around(form.pack, [_blocks(problem)])
         return replace(form, pack=pack)
 
     def program(self, problem: Problem, config: Config, machine: Machine) -> Program:
         """Bring channels last, run the inner program, and back."""
         assert isinstance(problem, ConvProblem)
-        inner = self.inner.program(_real(problem), config, machine)
-        output = _OUTPUT[problem.direction]
-        before: list[Step] = []
-        after: list[Step] = []
-        buffers: list[Buffer] = []
-        names: dict[str, str] = {}
-        for name in ("x", "y", "residual"):
-            order, channels, spatial = _images(problem, name)
-            if not _is_used(problem, name) or is_channels_last(order, channels, spatial):
-                continue
-            names[name] = f"{name}_last"
-            there, back, own = _moves(problem, name, channels, prod(spatial))
-            buffers += own
-            if name != output or problem.accumulate:
-                before += there
-            if name == output:
-                after += back
-        if any("w" in step.operands for step in inner.steps):
-            names["w"] = "blocks"
-            buffers.append(_blocks(problem))
-            if output == "w":
-                after.append(combine_step(problem, "blocks"))
-            else:
-                before.append(expand_step(problem, "blocks"))
-        steps = renamed(inner.steps, names)
-        return Program(steps=(*before, *steps, *after), buffers=(*buffers, *inner.buffers))
+        real = _real(problem)
+        inner = self.inner.program(real, config, machine)
+        moved = [_moved(problem, name) for name in _not_in_place(problem)]
+        if "w" in used_by(inner):
+            moved.append(_blocks(problem))
+        written = _OUTPUT[problem.direction]
+        return around(inner, moved, written=written, accumulates=real.accumulate)
 
 
 def _real(problem: ConvProblem) -> ConvProblem:
@@ -131,9 +107,22 @@ def _real(problem: ConvProblem) -> ConvProblem:
     )
 
 
-def _blocks(problem: ConvProblem) -> Buffer:
+def _blocks(problem: ConvProblem) -> StandIn:
     """Real filters, or their gradients."""
-    return Buffer(name="blocks", nbytes=2 * prod(problem.w_shape) * problem.w.dtype.itemsize)
+    nbytes = 2 * prod(problem.w_shape) * problem.w.dtype.itemsize
+    return StandIn(
+        operand="w",
+        buffers=(Buffer(name="blocks", nbytes=nbytes),),
+        there=(expand_step(problem, "blocks"),),
+        back=(combine_step(problem, "blocks"),) if problem.direction is Direction.WGRAD else (),
+    )
+
+
+def _not_in_place(problem: ConvProblem) -> Iterable[str]:
+    """Operands whose channels must be brought last."""
+    for name in ("x", "y", "residual"):
+        if _is_used(problem, name) and not is_channels_last(*_images(problem, name)):
+            yield name
 
 
 def _is_used(problem: ConvProblem, name: str) -> bool:
@@ -154,29 +143,32 @@ def _shape(problem: ConvProblem, name: str) -> tuple[int, ...]:
     return (problem.N * _is_used(problem, name), channels, *spatial)
 
 
-def _moves(
-    problem: ConvProblem, name: str, channels: int, pixels: int
-) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Buffer, ...]]:
-    """Steps from channels first to the buffer of channels last, those back, and their buffers."""
-    last, N = f"{name}_last", problem.N
+def _moved(problem: ConvProblem, name: str) -> StandIn:
+    """An operand of channels first, channels last."""
+    _, channels, spatial = _images(problem, name)
+    last, N, pixels = f"{name}_last", problem.N, prod(spatial)
     nbytes = N * channels * pixels * problem.acc.itemsize
     if problem.acc is DType.C64:
         # Moved as a whole, both parts are what a float64 is.
-        there = transpose_step(name, last, DType.F64, N, channels, pixels)
-        back = transpose_step(last, name, DType.F64, N, pixels, channels)
-        return (there,), (back,), (Buffer(name=last, nbytes=nbytes),)
+        return StandIn(
+            operand=name,
+            buffers=(Buffer(name=last, nbytes=nbytes),),
+            there=(transpose_step(name, last, DType.F64, N, channels, pixels),),
+            back=(transpose_step(last, name, DType.F64, N, pixels, channels),),
+        )
     # Channel, pixel and part to pixel, part and channel, and then a pixel's parts behind channels.
     mixed = f"{name}_mixed"
-    return (
-        (
+    return StandIn(
+        operand=name,
+        buffers=(Buffer(name=last, nbytes=nbytes), Buffer(name=mixed, nbytes=nbytes)),
+        there=(
             transpose_step(name, mixed, DType.F64, N, channels, 2 * pixels),
             transpose_step(mixed, last, DType.F64, N * pixels, 2, channels),
         ),
-        (
+        back=(
             transpose_step(last, mixed, DType.F64, N * pixels, channels, 2),
             transpose_step(mixed, name, DType.F64, N, 2 * pixels, channels),
         ),
-        (Buffer(name=last, nbytes=nbytes), Buffer(name=mixed, nbytes=nbytes)),
     )
 
 

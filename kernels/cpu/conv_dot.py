@@ -26,6 +26,7 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
+from convforge.kernels.cpu._around import StandIn, around
 from convforge.kernels.cpu._direct import GatherMultiply
 from convforge.kernels.cpu._dot import (
     INSTRUCTIONS,
@@ -43,7 +44,6 @@ from convforge.kernels.cpu._refuse import (
     refuse_pad_modes,
     refuse_post,
 )
-from convforge.kernels.cpu._rename import renamed
 from convforge.kernels.cpu._tile_shape import choose_shape
 from convforge.kernels.cpu._units import UNIT_BYTES, units_of, units_step
 from convforge.kernels.cpu._weights import pack_step, panel_shape, stage_buffer
@@ -181,10 +181,8 @@ def _behind(name: str, step: Step | None, shape: tuple[int, ...], inner: Program
     """A program that reads units, behind the step that makes them of an operand."""
     if step is None:
         return inner
-    units = f"{name}_units"
-    steps = renamed(inner.steps, {name: units})
-    buffer = Buffer(name=units, nbytes=prod(shape) * UNIT_BYTES)
-    return Program(steps=(step, *steps), buffers=(buffer, *inner.buffers))
+    units = Buffer(name=f"{name}_units", nbytes=prod(shape) * UNIT_BYTES)
+    return around(inner, [StandIn(operand=name, buffers=(units,), there=(step,))])
 
 
 def _image_units(problem: ConvProblem, name: str) -> Step | None:

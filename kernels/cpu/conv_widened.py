@@ -23,7 +23,6 @@ from convforge.contract import (
     Machine,
     Program,
     Rejected,
-    Step,
     WeightFormat,
 )
 from convforge.kernels.cpu import (
@@ -33,9 +32,9 @@ from convforge.kernels.cpu import (
     conv_im2col,
     conv_winograd3x3,
 )
+from convforge.kernels.cpu._around import StandIn, around, used_by
 from convforge.kernels.cpu._convert import narrow_step, widen_step
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION
-from convforge.kernels.cpu._rename import renamed
 from convforge.problem import ConvProblem, Direction, DType, PostOp, Problem
 
 _WIDE = {
@@ -103,24 +102,28 @@ def _widened(problem: ConvProblem) -> ConvProblem:
 
 def _around(problem: ConvProblem, inner: Program) -> Program:
     """A program of wide operands, each narrow one that it names in a buffer of its own."""
-    output = _OUTPUT[problem.direction]
-    used = {name for step in inner.steps for name in step.operands}
-    buffers: list[Buffer] = []
-    before: list[Step] = []
-    after: list[Step] = []
-    names: dict[str, str] = {}
-    for name in ("x", "w", "y", "bias", "residual"):
-        stored, count = _stored(problem, name), _elements(problem, name)
-        if name not in used or stored is problem.acc:
-            continue
-        wide = names[name] = f"wide_{name}"
-        buffers.append(Buffer(name=wide, nbytes=count * problem.acc.itemsize))
-        if name != output or problem.accumulate:
-            before.append(widen_step(name, wide, stored, problem.acc, count))
-        if name == output:
-            after.append(narrow_step(wide, name, problem.acc, stored, count))
-    steps = renamed(inner.steps, names)
-    return Program(steps=(*before, *steps, *after), buffers=(*buffers, *inner.buffers))
+    narrow = (
+        name
+        for name in ("x", "w", "y", "bias", "residual")
+        if name in used_by(inner) and _stored(problem, name) is not problem.acc
+    )
+    return around(
+        inner,
+        [_wide(problem, name) for name in narrow],
+        written=_OUTPUT[problem.direction],
+        accumulates=problem.accumulate,
+    )
+
+
+def _wide(problem: ConvProblem, name: str) -> StandIn:
+    """An operand in the type of the sums."""
+    stored, count, wide = _stored(problem, name), _elements(problem, name), f"wide_{name}"
+    return StandIn(
+        operand=name,
+        buffers=(Buffer(name=wide, nbytes=count * problem.acc.itemsize),),
+        there=(widen_step(name, wide, stored, problem.acc, count),),
+        back=(narrow_step(wide, name, problem.acc, stored, count),),
+    )
 
 
 def _stored(problem: ConvProblem, name: str) -> DType:

@@ -16,8 +16,8 @@ from dataclasses import replace
 from math import prod
 
 from convforge.contract import Buffer, Machine, Program, Rejected, Tolerance, Traits, WeightFormat
+from convforge.kernels.cpu._around import StandIn, around
 from convforge.kernels.cpu._convert import narrow_step, widen_step
-from convforge.kernels.cpu._rename import renamed
 from convforge.kernels.cpu.pool_window import PoolWindow, WindowConfig
 from convforge.problem import Direction, DType, PoolKind, PoolProblem, Problem
 
@@ -79,20 +79,18 @@ def _widened(problem: PoolProblem) -> PoolProblem:
 
 def _around(problem: PoolProblem, inner: Program) -> Program:
     """A program of wide x and y, both of them in buffers."""
-    stored, counts = problem.x.dtype, {"x": prod(problem.x_shape), "y": prod(problem.y_shape)}
-    wide = _WIDE[stored]
-    source, target = ("x", "y") if problem.direction is Direction.FPROP else ("y", "x")
-    names = {name: f"wide_{name}" for name in counts}
-    return Program(
-        steps=(
-            widen_step(source, names[source], stored, wide, counts[source]),
-            *renamed(inner.steps, names),
-            narrow_step(names[target], target, wide, stored, counts[target]),
-        ),
-        buffers=(
-            *(Buffer(name=names[name], nbytes=n * wide.itemsize) for name, n in counts.items()),
-            *inner.buffers,
-        ),
+    written = "y" if problem.direction is Direction.FPROP else "x"
+    return around(inner, [_wide(problem, name) for name in ("x", "y")], written=written)
+
+
+def _wide(problem: PoolProblem, name: str) -> StandIn:
+    stored, count = problem.x.dtype, prod(getattr(problem, f"{name}_shape"))
+    wide, other = _WIDE[stored], f"wide_{name}"
+    return StandIn(
+        operand=name,
+        buffers=(Buffer(name=other, nbytes=count * wide.itemsize),),
+        there=(widen_step(name, other, stored, wide, count),),
+        back=(narrow_step(other, name, wide, stored, count),),
     )
 
 
