@@ -6,17 +6,9 @@ from math import prod
 from typing import NamedTuple
 
 from convforge.contract import Buffer, Step
+from convforge.kernels.cpu._depthwise_blocks import in_blocks
 from convforge.kernels.cpu._planes import to_channels_first, to_channels_last
 from convforge.problem import ConvProblem, Direction, Operand, Order, PostOp
-
-_NARROW, _MANY_TAPS = 28, 49
-_NARROW_STRIDED = 7
-"""Planes that columns fill badly, where to rearrange images costs less than it saves.
-
-7x7 of 768 channels @7 take 57 microseconds and not 122 on one thread, 3x3 with stride 2 of 512
-channels @14 51 and not 62; of 256 channels @28, 3x3 with stride 2 would lose as much.
-"""
-_FEW_CHANNELS = 16
 
 
 def order_of(problem: ConvProblem) -> Order:
@@ -26,21 +18,9 @@ def order_of(problem: ConvProblem) -> Order:
     if problem.x.order is problem.y.order is Order.CHANNELS_LAST:
         return Order.CHANNELS_LAST
     rows = problem.rank > 1 and max(problem.out[-2], problem.size[-2]) > 1
-    if not rows or (problem.x.order is problem.y.order and _narrow(problem)):
+    if not rows or in_blocks(problem):
         return Order.CHANNELS_LAST
     return Order.CHANNELS_FIRST
-
-
-def _narrow(problem: ConvProblem) -> bool:
-    """Whether rows are so short that vectors had better be channels, though these come first."""
-    across = problem.axes[-1]
-    if problem.direction is Direction.WGRAD or problem.C < _FEW_CHANNELS:
-        return False
-    if across.stride == 1:
-        return problem.taps >= _MANY_TAPS and across.out <= _NARROW
-    # Channels first, dgrad multiplies by the zeros between the elements of dy, too.
-    most = _NARROW_STRIDED if problem.direction is Direction.FPROP else 2 * _NARROW_STRIDED
-    return across.out <= most
 
 
 def arranged(
@@ -82,6 +62,9 @@ def arrangement(problem: ConvProblem, order: Order) -> Arrangement:
     """All operands of fprop or dgrad in this order: in place, where they are in it anyway."""
     fprop = problem.direction is Direction.FPROP
     source, output = ("x", "y") if fprop else ("y", "x")
+    if in_blocks(problem):
+        residual = "residual" if PostOp.RESIDUAL in problem.post else ""
+        return Arrangement(source, output, residual, (), (), ())
     x = (problem.x, problem.C, problem.size)
     y = (problem.y, problem.K, problem.out)
     source_is, output_is = (x, y) if fprop else (y, x)

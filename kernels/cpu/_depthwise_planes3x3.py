@@ -11,8 +11,8 @@ from convforge.kernels.cpu._depthwise_plane import (
     splat_taps,
 )
 from convforge.kernels.cpu._store import STORE_BYTES, store_rows, store_view
-from convforge.kernels.cpu._strip import strip_pixels, strip_step
-from convforge.kernels.cpu._sweep import sweep, sweep_apart
+from convforge.kernels.cpu._strip import strip_pixels
+from convforge.kernels.cpu._sweep import sweep
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -102,44 +102,12 @@ def depthwise_planes3x3(strip, constants, pointers, worker, work):
             x, edges = _places(strip, g, c, w_axis, plane_source, lines, h_low, q)
             step = c.row_bytes if c.rows else g.from_w * size
             at = h_axis.first + i * h_axis.step
-            steps = (step, step, step)
             x = (x[0] + at * step, x[1] + at * step, x[2] + at * step)
             left = min(width, g.to_w - q)
             y, y_step = slab, vector
             if g.plain:
                 y, y_step = p.output + (row * g.to_w + q) * size, g.to_w * size
-            if strip_step(strip) == 1:
-                sweep(
-                    strip,
-                    weights,
-                    vector,
-                    3 * vector,
-                    x,
-                    steps,
-                    edges,
-                    at,
-                    h_axis.size,
-                    y,
-                    y_step,
-                    count,
-                    left,
-                )
-            else:
-                sweep_apart(
-                    strip,
-                    weights,
-                    vector,
-                    3 * vector,
-                    x,
-                    steps,
-                    edges,
-                    at,
-                    h_axis.size,
-                    y,
-                    y_step,
-                    count,
-                    left,
-                )
+            sweep(strip, weights, x, step, edges, at, h_axis.size, y, y_step, count, left)
             if not g.plain:
                 for t in range(count):
                     store_word(table + 8 * t, row + t)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from convforge.contract import Cost, KernelRef, Step
 from convforge.kernels.cpu._depthwise_axes import (
     AXIS_BYTES,
@@ -11,6 +13,13 @@ from convforge.kernels.cpu._depthwise_axes import (
     pack_axis,
     taps_inside,
     three_axes,
+)
+from convforge.kernels.cpu._depthwise_blocks import (
+    BLOCKS_BYTES,
+    blocks_view,
+    enter_block,
+    leave_block,
+    make_blocks,
 )
 from convforge.kernels.cpu._depthwise_channels import Channels, copy_channels, finish, pack_taps
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_view
@@ -36,7 +45,7 @@ _TASKS = 16
 
 _ROWS = Layout(
     "DepthwiseRows",
-    "images channels group band flip taps plain scratch_bytes from_d from_h from_w to_d to_h to_w",
+    "images channels group flip taps plain scratch_bytes from_d from_h from_w to_d to_h to_w",
 )
 _rows = _ROWS.view
 _ROWS_BYTES = _ROWS.nbytes
@@ -48,27 +57,29 @@ _pointers = _POINTERS.view
 def depthwise_rows(strip, constants, pointers, worker, work):
     """Sum taps channel by channel; a task is a group of channels of a band of rows.
 
-    Scratch: the sums on their way out, their pixels, the packed weights of the group.
+    Scratch: the block, the sums on their way out, the packed weights of the group, their pixels.
     """
     g, p = _rows(constants), _pointers(pointers)
     s = store_view(constants + _ROWS_BYTES)
-    d_axes = constants + _ROWS_BYTES + STORE_BYTES
+    b = blocks_view(constants + _ROWS_BYTES + STORE_BYTES)
+    d_axes = constants + _ROWS_BYTES + STORE_BYTES + BLOCKS_BYTES
     d_phases = axis_view(d_axes).phases
     h_axes = d_axes + d_phases * AXIS_BYTES
     h_phases, h_filter = axis_view(h_axes).phases, axis_view(h_axes).filter
     w_axes = h_axes + h_phases * AXIS_BYTES
     w_phases, w_filter = axis_view(w_axes).phases, axis_view(w_axes).filter
     size, width, vector = itemsize(strip), lanes(strip), vector_bytes(strip)
-    pixel, pixels = g.channels * size, strip_pixels(strip)
-    slab = p.scratch + worker * g.scratch_bytes
-    table = slab + (pixels + 1) * vector
-    packed = table + 8 * pixels
-    bands = (g.to_h + g.band - 1) // g.band
-    planes = g.images * g.to_d * bands
+    pixel, pixels = b.pixel, strip_pixels(strip)
+    rows_at = p.scratch + worker * g.scratch_bytes
+    slab = rows_at + b.nbytes
+    packed = slab + (pixels + 1) * vector
+    table = packed + g.group * g.taps * size
+    tiles = (g.to_h + b.tile - 1) // b.tile
+    planes = g.images * g.to_d * tiles
     ready = -1
     for task in claimed(work, worker):
         group, rest = task // planes, task % planes
-        band, plane = rest % bands, rest // bands
+        tile, plane = rest % tiles, rest // tiles
         d, image = plane % g.to_d, plane // g.to_d
         begin = group * g.group
         end = min(begin + g.group, g.channels)
@@ -80,22 +91,40 @@ def depthwise_rows(strip, constants, pointers, worker, work):
                 pack_taps(strip, p.weights + at * g.taps * size, target, g.taps, g.flip)
         d_axis = axis_view(d_axes + d % d_phases * AXIS_BYTES)
         d_low, d_high = taps_inside(d_axis, d // d_phases)
-        d_first = d_axis.first + d // d_phases * d_axis.step + image * g.from_d
+        d_first = d_axis.first + d // d_phases * d_axis.step
+        top, bottom = tile * b.tile, min((tile + 1) * b.tile, g.to_h)
+        lead = min(begin, g.channels - width)
+        source = p.source + image * g.from_d * g.from_h * g.from_w * pixel
+        output = p.output + plane * g.to_h * g.to_w * pixel
+        residual = p.residual + plane * g.to_h * g.to_w * pixel
+        if b.blocked:
+            low, high = g.from_h, np.int64(0)
+            for h in range(top, bottom):
+                h_axis = axis_view(h_axes + h % h_phases * AXIS_BYTES)
+                first = h_axis.first + h // h_phases * h_axis.step
+                near, far = taps_inside(h_axis, h // h_phases)
+                if near < far:
+                    low = min(low, first + near * h_axis.tap_step)
+                    high = max(high, first + (far - 1) * h_axis.tap_step + 1)
+            low = min(low, high)
+            enter_block(strip, g, b, s, p, rows_at, plane, lead, low, high, top, bottom)
+            source = rows_at - low * g.from_w * pixel - lead * size
+            output = rows_at + b.output_at - top * g.to_w * pixel - lead * size
+            residual = rows_at + b.residual_at - top * g.to_w * pixel - lead * size
         for c in range(begin, end, width):
             at = min(c, g.channels - width)
             weights = packed + (c - begin) * g.taps * size
             v = Channels(
-                source=p.source + at * size,
-                output=p.output + at * size,
+                source=source + at * size,
+                output=output + at * size,
                 weights=weights,
                 bias=p.bias + at * size,
-                residual=p.residual + at * size,
+                residual=residual + at * size,
                 done=c - at,
                 slab=slab,
                 table=table,
             )
-            for h in range(band * g.band, min((band + 1) * g.band, g.to_h)):
-                row = plane * g.to_h + h
+            for h in range(top, bottom):
                 h_axis = axis_view(h_axes + h % h_phases * AXIS_BYTES)
                 h_low, h_high = taps_inside(h_axis, h // h_phases)
                 h_first = h_axis.first + h // h_phases * h_axis.step
@@ -116,11 +145,11 @@ def depthwise_rows(strip, constants, pointers, worker, work):
                                 sums = along(
                                     strip, sums, w_axis, x, pixel, i, count, w, w_step, 0, width
                                 )
-                        target = row * g.to_w + phase + i * w_phases
+                        target = h * g.to_w + phase + i * w_phases
                         # Overlapping the vector before, it stores the same again, if that is its
                         # task's.
                         step, place = w_phases * pixel, v.output + target * pixel
-                        if g.plain and (v.done == 0 or c > begin):
+                        if g.plain and (v.done == 0 or c > begin or b.blocked):
                             strip_store(strip, sums, place, step, count, width)
                             continue
                         strip_store(strip, sums, slab, vector, pixels, width)
@@ -131,6 +160,8 @@ def depthwise_rows(strip, constants, pointers, worker, work):
                                 copy_channels(strip, to + done, out + done, width - v.done)
                             continue
                         finish(strip, s, v, target, w_phases, count)
+        if b.blocked:
+            leave_block(strip, g, b, p, rows_at, plane, lead, begin, top, bottom)
 
 
 def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> tuple[Step, int]:
@@ -141,24 +172,25 @@ def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> 
     packed = _PACKED_BYTES * min(problem.N, _MOST_IMAGES)
     shape = extents(problem)
     band = min(BAND if problem.N == 1 else _SHORT_BAND, shape["to_h"])
-    bands = shape["to_d"] * -(-shape["to_h"] // band)
+    blocks = make_blocks(problem, strip.lanes, band)
+    bands = shape["to_d"] * -(-shape["to_h"] // blocks.tile)
     most = max(1, packed // (vector * problem.taps))
     pieces = min(vectors, max(-(-vectors // most), -(-_TASKS // (problem.N * bands))))
-    group = -(-vectors // pieces) * strip.lanes
+    group = strip.lanes if blocks.nbytes else -(-vectors // pieces) * strip.lanes
     scratch = (strip.pixels + 1) * vector + 8 * strip.pixels + group * problem.taps * size
+    scratch += blocks.nbytes
     scratch = -(-scratch // 64) * 64
     constants = _ROWS.pack(
         images=problem.N,
         channels=problem.C,
         group=group,
-        band=band,
         flip=problem.direction is Direction.DGRAD,
         taps=problem.taps,
         plain=not (problem.post or problem.accumulate),
         scratch_bytes=scratch,
         **shape,
     )
-    constants += pack_store(problem, problem.C * size)
+    constants += pack_store(problem, blocks.pixel) + blocks.packed
     constants += b"".join(pack_axis(problem, axis) for axis in three_axes(problem))
     step = Step(
         name="slide",

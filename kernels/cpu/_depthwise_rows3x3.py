@@ -10,6 +10,13 @@ from convforge.kernels.cpu._depthwise_axes import (
     pack_axis,
     three_axes,
 )
+from convforge.kernels.cpu._depthwise_blocks import (
+    BLOCKS_BYTES,
+    blocks_view,
+    enter_block,
+    leave_block,
+    make_blocks,
+)
 from convforge.kernels.cpu._depthwise_channels import copy_channels, pack_taps
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
 from convforge.kernels.cpu._sweep_rows import (
@@ -71,28 +78,30 @@ def _bits_between(low, high):
 
 @kernel
 def depthwise_rows3x3(sweep, constants, pointers, worker, work):
-    """Sum taps channel by channel; a task is a group of channels of a few rows.
+    """Sum taps channel by channel; a task is a group of channels of a few rows, or a block.
 
-    Scratch: the sums on their way out, their pixels, the packed weights of the group.
+    Scratch: the sums on their way out, their pixels, the packed weights of the group, the block.
     """
     g, p = _rows(constants), _pointers(pointers)
     s = store_view(constants + _ROWS_BYTES)
-    h_axis = axis_view(constants + _ROWS_BYTES + STORE_BYTES)
-    w_axis = axis_view(constants + _ROWS_BYTES + STORE_BYTES + AXIS_BYTES)
+    b = blocks_view(constants + _ROWS_BYTES + STORE_BYTES)
+    h_axis = axis_view(constants + _ROWS_BYTES + STORE_BYTES + BLOCKS_BYTES)
+    w_axis = axis_view(constants + _ROWS_BYTES + STORE_BYTES + BLOCKS_BYTES + AXIS_BYTES)
     size, width, vector = itemsize(sweep), lanes(sweep), vector_bytes(sweep)
     rows, stride, lag = sweep_rows(sweep), sweep_stride(sweep), sweep_lag(sweep)
     block, block_bytes = tile_columns(sweep) * width, tile_columns(sweep) * vector
-    pixel = g.channels * size
+    pixel = b.pixel
     line, out_line = g.from_w * pixel, g.to_w * pixel
-    slab = p.scratch + worker * g.scratch_bytes
-    table = slab + rows * _SEGMENT * block_bytes + vector
-    packed = table + 8 * _SEGMENT
-    bands = (g.to_h + rows - 1) // rows
-    planes = g.images * g.to_d * bands
+    rows_at = p.scratch + worker * g.scratch_bytes
+    slab = rows_at + b.nbytes
+    packed = slab + rows * _SEGMENT * block_bytes + vector
+    table = packed + g.group * _TAPS * size
+    tiles = (g.to_h + b.tile - 1) // b.tile
+    planes = g.images * g.to_d * tiles
     ready = -1
     for task in claimed(work, worker):
         group, rest = task // planes, task % planes
-        band, plane = rest % bands, rest // bands
+        tile, plane = rest % tiles, rest // tiles
         begin = group * g.group
         end = min(begin + g.group, g.channels)
         if group != ready:
@@ -101,60 +110,82 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
                 at = min(c, g.channels - width)
                 target = packed + (c - begin) * _TAPS * size
                 pack_taps(sweep, p.weights + at * _TAPS * size, target, _TAPS, g.flip)
-        h = band * rows
-        first = h_axis.first + h * stride
-        count = min(rows, g.to_h - h)
-        near = _bits_between(-first, min(g.from_h - first, (count - 1) * stride + 3))
-        written = _bits_between(0, count)
-        row = plane * g.to_h + h
-        for c in range(begin, end, block):
-            last, base = min(c + block, end), min(c, g.channels - width)
-            # A vector that overlaps the one before stores the same again, if that is its task's.
-            direct = g.direct != 0 and base == c
-            most = g.to_w if direct else _SEGMENT
-            for i in range(0, g.to_w, most):
-                pixels = min(most, g.to_w - i)
-                for lane in range(c, last, width):
-                    at = min(lane, g.channels - width)
-                    w = sweep_weights(sweep, packed + (lane - begin) * _TAPS * size)
-                    source = p.source + (plane * g.from_h + first) * line + at * size
-                    y, y_step = slab + (at - base) * size, block_bytes
-                    y_line = _SEGMENT * block_bytes
+        top, bottom = tile * b.tile, min((tile + 1) * b.tile, g.to_h)
+        lead = min(begin, g.channels - width)
+        origin = p.source + plane * g.from_h * line
+        output, residual = p.output + plane * g.to_h * out_line, p.residual
+        residual += plane * g.to_h * out_line
+        if b.blocked:
+            low = max(h_axis.first + top * stride, 0)
+            high = min(h_axis.first + (bottom - 1) * stride + 3, g.from_h)
+            enter_block(sweep, g, b, s, p, rows_at, plane, lead, low, high, top, bottom)
+            origin = rows_at - low * line - lead * size
+            output = rows_at + b.output_at - top * out_line - lead * size
+            residual = rows_at + b.residual_at - top * out_line - lead * size
+        for h in range(top, bottom, rows):
+            first = h_axis.first + h * stride
+            count = min(rows, bottom - h)
+            near = _bits_between(-first, min(g.from_h - first, (count - 1) * stride + 3))
+            written = _bits_between(0, count)
+            for c in range(begin, end, block):
+                last, base = min(c + block, end), min(c, g.channels - width)
+                # A vector that overlaps the one before stores the same again, if that is its
+                # task's.
+                direct = g.direct != 0 and (base == c or b.blocked != 0)
+                most = g.to_w if direct else _SEGMENT
+                for i in range(0, g.to_w, most):
+                    pixels = min(most, g.to_w - i)
+                    for lane in range(c, last, width):
+                        at = min(lane, g.channels - width)
+                        w = sweep_weights(sweep, packed + (lane - begin) * _TAPS * size)
+                        y, y_step = slab + (at - base) * size, block_bytes
+                        y_line = _SEGMENT * block_bytes
+                        if direct:
+                            y, y_step = output + h * out_line + at * size, pixel
+                            y_line = out_line
+                        place = w_axis.first + i * stride - (stride - 1)
+                        sums = sweep_zeros(sweep)
+                        for t in range(-lag, pixels):
+                            sums = sweep_step(
+                                sweep,
+                                sums,
+                                w,
+                                origin + first * line + at * size + place * pixel,
+                                line,
+                                near,
+                                place,
+                                g.from_w,
+                                pixel,
+                                y + t * y_step,
+                                y_line,
+                                written if t >= 0 else 0,
+                            )
+                            place += stride
                     if direct:
-                        y, y_step, y_line = p.output + row * out_line + at * size, pixel, out_line
-                    place = w_axis.first + i * stride - (stride - 1)
-                    sums = sweep_zeros(sweep)
-                    for t in range(-lag, pixels):
-                        sums = sweep_step(
-                            sweep,
-                            sums,
-                            w,
-                            source + place * pixel,
-                            line,
-                            near,
-                            place,
-                            g.from_w,
-                            pixel,
-                            y + t * y_step,
-                            y_line,
-                            written if t >= 0 else 0,
-                        )
-                        place += stride
-                if direct:
-                    continue
-                output = p.output + c * size
-                for r in range(count):
-                    sums_at = slab + r * _SEGMENT * block_bytes + (c - base) * size
-                    target = (row + r) * g.to_w + i
-                    if g.plain:
-                        for t in range(pixels):
-                            to = output + (target + t) * pixel
-                            copy_channels(sweep, to, sums_at + t * block_bytes, last - c)
                         continue
-                    for t in range(pixels):
-                        store_word(table + 8 * t, target + t)
-                    bias, residual = p.bias + c * size, p.residual + c * size
-                    store_rows(sweep, s, sums_at, pixels, last - c, table, output, bias, residual)
+                    for r in range(count):
+                        sums_at = slab + r * _SEGMENT * block_bytes + (c - base) * size
+                        target = (h + r) * g.to_w + i
+                        if g.plain:
+                            for t in range(pixels):
+                                to = output + (target + t) * pixel + c * size
+                                copy_channels(sweep, to, sums_at + t * block_bytes, last - c)
+                            continue
+                        for t in range(pixels):
+                            store_word(table + 8 * t, target + t)
+                        store_rows(
+                            sweep,
+                            s,
+                            sums_at,
+                            pixels,
+                            last - c,
+                            table,
+                            output + c * size,
+                            p.bias + c * size,
+                            residual + c * size,
+                        )
+        if b.blocked:
+            leave_block(sweep, g, b, p, rows_at, plane, lead, begin, top, bottom)
 
 
 def rows3x3_step(problem: ConvProblem, sweep: Sweep, operands: tuple[str, ...]) -> tuple[Step, int]:
@@ -163,12 +194,13 @@ def rows3x3_step(problem: ConvProblem, sweep: Sweep, operands: tuple[str, ...]) 
     vector = sweep.lanes * size
     vectors = -(-problem.C // sweep.lanes)
     shape = extents(problem)
-    bands = problem.N * shape["to_d"] * -(-shape["to_h"] // sweep.rows)
+    blocks = make_blocks(problem, sweep.lanes, sweep.rows)
+    bands = problem.N * shape["to_d"] * -(-shape["to_h"] // blocks.tile)
     most = max(1, _MOST_PACKED_BYTES // (_TAPS * vector))
     pieces = min(vectors, max(-(-vectors // most), -(-_TASKS // bands)))
-    group = -(-vectors // pieces) * sweep.lanes
+    group = sweep.lanes if blocks.nbytes else -(-vectors // pieces) * sweep.lanes
     slab = (sweep.rows * _SEGMENT * sweep.columns + 1) * vector
-    scratch = slab + 8 * _SEGMENT + group * _TAPS * size
+    scratch = slab + 8 * _SEGMENT + group * _TAPS * size + blocks.nbytes
     scratch = -(-scratch // 64) * 64
     plain = not (problem.post or problem.accumulate)
     constants = _ROWS.pack(
@@ -177,11 +209,11 @@ def rows3x3_step(problem: ConvProblem, sweep: Sweep, operands: tuple[str, ...]) 
         group=group,
         flip=problem.direction is Direction.DGRAD,
         plain=plain,
-        direct=plain and problem.C * size % _ALIASED_BYTES != 0,
+        direct=plain and blocks.pixel % _ALIASED_BYTES != 0,
         scratch_bytes=scratch,
         **shape,
     )
-    constants += pack_store(problem, problem.C * size)
+    constants += pack_store(problem, blocks.pixel) + blocks.packed
     constants += b"".join(pack_axis(problem, axis) for axis in three_axes(problem)[1:])
     step = Step(
         name="sweep",

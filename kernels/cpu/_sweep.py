@@ -8,8 +8,8 @@ are the lanes of each load that are not.
 
 from __future__ import annotations
 
-from convforge.kernels.cpu._strip import strip_load, strip_put
-from convforge.kernels.cpu._vector import fma, load, zeros
+from convforge.kernels.cpu._strip import strip_load, strip_put, strip_step
+from convforge.kernels.cpu._vector import fma, load, vector_bytes, zeros
 from convforge.runtime.jit import inlined
 
 
@@ -32,9 +32,10 @@ def _load_near(strip, x, edges, at, extent):
 
 
 @inlined
-def _three(strip, w, across):
+def _three(strip, w):
     """Weights of one place along."""
-    return load(strip, w), load(strip, w + across), load(strip, w + 2 * across)
+    vector = vector_bytes(strip)
+    return load(strip, w), load(strip, w + vector), load(strip, w + 2 * vector)
 
 
 @inlined
@@ -48,62 +49,55 @@ def _add(w, x, total):
 
 
 @inlined
-def _on(x, steps):
-    return x[0] + steps[0], x[1] + steps[1], x[2] + steps[2]
+def _on(x, step):
+    return x[0] + step, x[1] + step, x[2] + step
 
 
 @inlined
-def sweep(strip, w, across, along, x, steps, edges, at, extent, y, y_step, count, width):
-    """``count`` outputs with stride 1, the first of which begins with place ``at``.
+def sweep(strip, w, x, step, edges, at, extent, y, y_step, count, width):
+    """``count`` outputs along, the first of which begins with place ``at``.
 
     Args:
-        w: Address of nine vectors. across, along: Bytes between those.
-        x: Addresses of place ``at``, even where it is outside. steps: Bytes to the next place; 0
-            for what is outside the image, whose address holds zeros.
+        w: Address of nine vectors, place by place.
+        x: Addresses of place ``at``, even where it is outside. step: Bytes to the next place.
         edges: First lane and the one behind the last, for each of x.
         extent: Places of the image. y: Address of the first output. width: Lanes of it.
     """
-    begin, middle = _three(strip, w, across), _three(strip, w + along, across)
-    end = _three(strip, w + 2 * along, across)
+    row = 3 * vector_bytes(strip)
+    begin, middle, end = _three(strip, w), _three(strip, w + row), _three(strip, w + 2 * row)
     first = _dot(begin, _load_near(strip, x, edges, at, extent))
-    x = _on(x, steps)
-    u = _load_near(strip, x, edges, at + 1, extent)
-    first, second = _add(middle, u, first), _dot(begin, u)
-    x = _on(x, steps)
-    inside = max(min(count, extent - at - 2), 0)
-    for _ in range(inside):
-        u = _load(strip, x, edges)
-        strip_put(strip, y, _add(end, u, first), width)
-        first, second = _add(middle, u, second), _dot(begin, u)
-        x = _on(x, steps)
-        y += y_step
-    for _ in range(inside, count):
-        strip_put(strip, y, first, width)
-        first, second = second, zeros(strip)
-        y += y_step
-
-
-@inlined
-def sweep_apart(strip, w, across, along, x, steps, edges, at, extent, y, y_step, count, width):
-    """As :func:`sweep` with stride 2: neighbouring outputs share one place."""
-    begin, middle = _three(strip, w, across), _three(strip, w + along, across)
-    end = _three(strip, w + 2 * along, across)
-    first = _dot(begin, _load_near(strip, x, edges, at, extent))
-    x = _on(x, steps)
+    x = _on(x, step)
+    if strip_step(strip) == 1:
+        u = _load_near(strip, x, edges, at + 1, extent)
+        first, second = _add(middle, u, first), _dot(begin, u)
+        x = _on(x, step)
+        inside = max(min(count, extent - at - 2), 0)
+        for _ in range(inside):
+            u = _load(strip, x, edges)
+            strip_put(strip, y, _add(end, u, first), width)
+            first, second = _add(middle, u, second), _dot(begin, u)
+            x = _on(x, step)
+            y += y_step
+        for _ in range(inside, count):
+            strip_put(strip, y, first, width)
+            first, second = second, zeros(strip)
+            y += y_step
+        return
+    # With stride 2, neighbouring outputs share one place.
     inside = max(min(count, (extent - at - 1) >> 1), 0) if at + 1 >= 0 else 0
     for _ in range(inside):
         first = _add(middle, _load(strip, x, edges), first)
-        x = _on(x, steps)
+        x = _on(x, step)
         u = _load(strip, x, edges)
         strip_put(strip, y, _add(end, u, first), width)
         first = _dot(begin, u)
-        x = _on(x, steps)
+        x = _on(x, step)
         y += y_step
     for i in range(inside, count):
         first = _add(middle, _load_near(strip, x, edges, at + 2 * i + 1, extent), first)
-        x = _on(x, steps)
+        x = _on(x, step)
         u = _load_near(strip, x, edges, at + 2 * i + 2, extent)
         strip_put(strip, y, _add(end, u, first), width)
         first = _dot(begin, u)
-        x = _on(x, steps)
+        x = _on(x, step)
         y += y_step

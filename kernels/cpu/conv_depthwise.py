@@ -2,8 +2,8 @@
 
 Computes: fprop, dgrad and wgrad with one input channel a group and any number of outputs for it;
     one to three axes, any stride and dilation, zero padding.
-Layout: channels last with vectors over channels; channels first with vectors over columns. Both in
-    place; other combinations, and several outputs a channel, go channels first by a transpose.
+Layout: channels last with vectors over channels; channels first by blocks that are transposed in
+    the cache, or with vectors over columns. Other combinations go channels first by a transpose.
 Accumulates: in the operands' type, float32 or float64, one sum per output in a fixed order.
 Good at: every depthwise layer of the common networks. Bad at: dilated or strided long filters.
 
