@@ -132,7 +132,7 @@ def lowered_outer_program(problem: ConvProblem, tile: Tile, tiles: int) -> Progr
     panels = prod(panel_shape(problem, tile.width)) * size
     (grid,) = gathers(problem)
     multiply = _multiply_step(problem, grid, tile, chunk, scratch, (x, y))
-    unpack, block = unpack_step(problem, tile.width, overlap=False)
+    unpack, block = unpack_step(problem, tile.width)
     return Program(
         steps=(*x_steps, *y_steps, multiply, unpack),
         buffers=(

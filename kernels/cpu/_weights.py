@@ -37,7 +37,7 @@ from convforge.runtime.tasks import claimed
 PANELS = Layout(
     "Panels",
     "groups blocks first_block width outputs inputs taps group_bytes output_bytes input_bytes "
-    "tap_bytes overlap accumulate",
+    "tap_bytes accumulate",
 )
 panels_view = PANELS.view
 PACK = Layout("PackPointers", "plain panels scratch")
@@ -65,9 +65,7 @@ def _channels(problem: ConvProblem) -> tuple[int, int]:
     return problem.group_K, problem.group_C
 
 
-def pack_constants(
-    problem: ConvProblem, width: int, blocks: range, *, overlap: bool = False
-) -> bytes:
+def pack_constants(problem: ConvProblem, width: int, blocks: range) -> bytes:
     """Strides of the plain weights as the panels of these blocks see them."""
     size = problem.w.dtype.itemsize
     first = problem.w.order is Order.CHANNELS_FIRST
@@ -88,7 +86,6 @@ def pack_constants(
         output_bytes=c_bytes if swapped else k_bytes,
         input_bytes=k_bytes if swapped else c_bytes,
         tap_bytes=tap_bytes,
-        overlap=overlap,
         accumulate=problem.accumulate,
     )
 
@@ -128,15 +125,15 @@ def pack_step(problem: ConvProblem, width: int, blocks: range) -> Step:
     )
 
 
-def unpack_step(problem: ConvProblem, width: int, overlap: bool) -> tuple[Step, Buffer]:
-    """Bring dw from the buffer ``panels``, whose last blocks may overlap, to its plain order."""
+def unpack_step(problem: ConvProblem, width: int) -> tuple[Step, Buffer]:
+    """Bring dw from the buffer ``panels`` to its plain order."""
     shape = panel_shape(problem, width)
     size = problem.w.dtype.itemsize
     step = Step(
         name="unpack",
         kernel=KernelRef(unpack_panels, Vector(problem.w.dtype.value)),
         operands=("w", "panels", "unpacked"),
-        constants=pack_constants(problem, width, range(shape[1]), overlap=overlap),
+        constants=pack_constants(problem, width, range(shape[1])),
         tasks=shape[0] * shape[1],
         cost=Cost(bytes=(prod(problem.w_shape) + prod(shape)) * size),
     )
@@ -245,31 +242,23 @@ def _spread_rows(kind, g, stage, target, begin, end, period, spread):
 
 @kernel
 def unpack_panels(kind, constants, pointers, worker, work):
-    """Panels to plain weights; a task is one block of outputs.
-
-    The last block of a group overlaps the one before, so that every lane of it is a real
-    channel; the lanes that repeat are not written again.
-    """
+    """Panels to plain weights; a task is one block of outputs."""
     g, p = panels_view(constants), pack_view(pointers)
     panel_row = g.width * itemsize(kind)
     panel_bytes = g.taps * g.inputs * panel_row
     scratch = p.scratch + worker * _SCRATCH_BYTES
     for task in claimed(work, worker):
         group = task // g.blocks
-        wanted = (task - group * g.blocks) * g.width
-        first = wanted
-        if g.overlap:
-            first = max(0, min(wanted, g.outputs - g.width))
-        skip = wanted - first
+        first = (task - group * g.blocks) * g.width
         count = min(g.width, g.outputs - first)
         panel = p.panels + task * panel_bytes
         plain = p.plain + group * g.group_bytes + first * g.output_bytes
         for j in range(0, g.width, lanes(kind)):
-            _unpack_lanes(kind, g, panel + j * itemsize(kind), plain, j, skip, count, scratch)
+            _unpack_lanes(kind, g, panel + j * itemsize(kind), plain, j, count, scratch)
 
 
 @device
-def _unpack_lanes(kind, g, column, plain, first, skip, count, scratch):
+def _unpack_lanes(kind, g, column, plain, first, count, scratch):
     """The runs of as many outputs as a vector has lanes, from their column of a panel."""
     size = itemsize(kind)
     panel_row = g.width * size
@@ -290,7 +279,7 @@ def _unpack_lanes(kind, g, column, plain, first, skip, count, scratch):
                 row += 1 - period * spread
         block = block_load(kind, scratch, block_row, rows, lanes(kind))
         block = block_transpose(kind, block)
-        for i in range(max(0, skip - first), min(lanes(kind), count - first)):
+        for i in range(min(lanes(kind), count - first)):
             place = plain + (first + i) * g.output_bytes + m * size
             value = block[i]
             if g.accumulate:

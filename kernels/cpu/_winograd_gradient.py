@@ -172,7 +172,7 @@ class WinogradGradient:
                 self._transform(i, name, first, count, machine) for i, name in enumerate((x, y))
             ]
             steps.append(self._multiply(first, count, machine))
-        unpack, block = unpack_step(problem, self.tile.width, overlap=False)
+        unpack, block = unpack_step(problem, self.tile.width)
         panels = prod(panel_shape(problem, self.tile.width)) * self.size
         planes = [problem.groups * square * nbytes for nbytes in self.plane_bytes]
         return Program(

@@ -31,7 +31,8 @@ from convforge.contract import (
 )
 from convforge.kernels.cpu._direct import GatherMultiply
 from convforge.kernels.cpu._images import images
-from convforge.kernels.cpu._outer import outer_program, run_of
+from convforge.kernels.cpu._outer import outer_program
+from convforge.kernels.cpu._outer_grid import run_of
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
 from convforge.kernels.cpu._tile import (
     Tile,
@@ -41,7 +42,7 @@ from convforge.kernels.cpu._weights import pack_step, stage_buffer, weight_forma
 from convforge.problem import ConvProblem, Direction, Problem
 
 WGRAD_SHAPES = {
-    # isa: tiles for wgrad, whose rows are channels of dw: it must hold a whole tile.
+    # isa: tiles for wgrad, whose rows are channels of dw: it must hold all of them.
     "avx512": ((14, 2), (8, 3), (8, 2), (4, 2), (14, 1), (4, 1)),
     "avx2": ((6, 2), (4, 2), (6, 1), (4, 1)),
     "neon": ((8, 3), (8, 2), (4, 2), (4, 1)),
@@ -71,10 +72,9 @@ class ConvDirect:
             return NOT_A_CONVOLUTION
         refusal = refuse_common(problem, integers=True) or refuse_pad_modes(problem)
         if refusal is None and default_config(problem, machine) is None:
-            lanes = machine.vector_bytes // problem.x.dtype.itemsize
+            fewest = min(rows for rows, _ in WGRAD_SHAPES[machine.isa])
             refusal = Rejected(
-                f"wgrad of {problem.group_K} outputs by {run_of(problem)} adjacent inputs a group: "
-                f"the smallest tile is {lanes} by 4"
+                f"wgrad of {run_of(problem)} adjacent inputs: the smallest tile has {fewest}"
             )
         return refusal
 
@@ -141,7 +141,7 @@ class ConvDirect:
 
 
 def default_config(problem: ConvProblem, machine: Machine) -> DirectConfig | None:
-    """Pixels by rows, output channels by columns; for wgrad a tile that fits into dw."""
+    """Pixels by rows, output channels by columns; for wgrad a tile whose rows fit into dw."""
     size = problem.x.dtype.itemsize
     if problem.direction is Direction.WGRAD:
         return _wgrad_config(problem, machine)
@@ -154,11 +154,7 @@ def default_config(problem: ConvProblem, machine: Machine) -> DirectConfig | Non
 def _wgrad_config(problem: ConvProblem, machine: Machine) -> DirectConfig | None:
     lanes = machine.vector_bytes // problem.x.dtype.itemsize
     run, outputs = run_of(problem), problem.group_K
-    fitting = [
-        (rows, columns)
-        for rows, columns in WGRAD_SHAPES[machine.isa]
-        if rows <= run and columns * lanes <= outputs
-    ]
+    fitting = [shape for shape in WGRAD_SHAPES[machine.isa] if shape[0] <= run]
     if not fitting:
         return None
     covered = {

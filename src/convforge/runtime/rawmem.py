@@ -99,10 +99,21 @@ def _ask(builder: Any, address: Any, write: int, near: int) -> None:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def prefetch(typing_context: Any, address: Any) -> Any:
-    """Ask for a cache line; an address that is nobody's does no harm."""
+    """Ask for a cache line in the L2; an address that is nobody's does no harm."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _ask(builder, args[0], write=0, near=2)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch_near(typing_context: Any, address: Any) -> Any:
+    """Ask for a cache line in the L1."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _ask(builder, args[0], write=0, near=3)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
