@@ -38,6 +38,21 @@ def test_what_no_tap_leaves_is_read_in_place():
     assert np.array_equal(chosen(x, w), reference.compute(chosen.problem, x, w))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wgrad:f32:nhwc-krsc:n2c37h9w117_k45r1s1",
+        "wgrad:f32:nhwc-krsc:n2c20h2w1301_k3r1s2_p0x1",
+        "wgrad:f32:nhwc-krsc:n3c16h33w21_k20r3s3_st2x2_p1x1",
+    ],
+)
+def test_wgrad_of_many_chunks_of_pixels_is_exact(text):
+    chosen = plan(text, Policy(algorithm="conv_direct"))
+    given = operands(chosen.problem, "integers")
+    expected = reference.compute(chosen.problem, *given.arrays)
+    assert np.array_equal(chosen(*given.arrays), expected)
+
+
 @pytest.mark.parametrize("shape", SHAPES[machine.isa()])
 def test_every_tile_is_exact(shape, monkeypatch):
     monkeypatch.setattr(conv_direct, "choose_shape", lambda *sizes: shape)

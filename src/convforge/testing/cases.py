@@ -49,6 +49,7 @@ CHANNELS = (
     *(f"n1c4h5w6_k{k}r3s3_p1x1" for k in (5, 31, 32, 33, 48, 65)),
     *(f"n1c{c}h5w6_k8r3s3_p1x1" for c in (7, 15, 16, 17, 33)),
     *(f"n1c{c}h4w6_k{k}r1s1" for c, k in ((1, 32), (48, 33), (65, 64))),
+    *(f"n2c{c}h3w{w}_k{k}r1s1" for c, w, k in ((5, 3, 1), (16, 5, 2), (33, 6, 3), (64, 11, 4))),
 )
 PIXELS = (
     *(f"n1c4h1w{w}_k8r1s1" for w in (13, 14, 15, 28, 29)),
@@ -161,6 +162,7 @@ CONV = tuple(
 CONV_EPILOGUES = (
     *_all(["fprop", "dgrad"], ["f32"], _BOTH, [few + op for few in _FEW[:3] for op in EPILOGUES]),
     *_all(["fprop", "dgrad"], ["f64"], ["last"], [_FEW[1] + op for op in EPILOGUES]),
+    *_all(["fprop"], ["f32"], ["last"], ["n1c33h3w6_k3r1s1" + op for op in EPILOGUES]),
     *_all(["wgrad"], ["f32", "f64"], _BOTH, [few + "+accumulate" for few in _FEW]),
 )
 """Bias, residual, activations, accumulation."""
