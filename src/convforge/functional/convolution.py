@@ -285,28 +285,31 @@ def conv_transpose(
         transposed=True, output_padding=output_padding, **keywords,
     )  # fmt: skip
     if args.output_padding != 0:
-        args, input = _lengthen(args, input)
+        _require_output_padding(args)
+        args, input = lengthen(args, input)
     return convolve(args, input, weight, bias, residual, out=out, prepare=prepare)
 
 
-def _lengthen(args: ConvArguments, input: Any) -> tuple[ConvArguments, Any]:
-    """Make every output padding smaller than its stride: a whole stride of it is a zero of input.
-
-    PyTorch allows one of at least a stride where it is smaller than the dilation.
-    """
+def _require_output_padding(args: ConvArguments) -> None:
+    """Raise ``ValueError`` unless each is less than its stride or its dilation, as in PyTorch."""
     steps = [spread(v, args.rank) for v in (args.output_padding, args.stride, args.dilation)]
     if not all(0 <= extra < max(s, d, 1) for extra, s, d in zip(*steps, strict=True)):
         raise ValueError(
             f"output_padding is {args.output_padding}; each must be at least 0 and smaller than "
             f"its stride or its dilation, which are {args.stride} and {args.dilation}"
         )
-    zeros = [extra // max(s, 1) for extra, s, _ in zip(*steps, strict=True)]
+
+
+def lengthen(args: ConvArguments, input: Any) -> tuple[ConvArguments, Any]:
+    """Make every output padding less than its stride: a whole stride of it is a zero of input."""
+    steps = [spread(v, args.rank) for v in (args.output_padding, args.stride)]
+    zeros = [extra // max(s, 1) for extra, s in zip(*steps, strict=True)]
     if not any(zeros):
         return args, input
     widths = [width for count in reversed(zeros) for width in (0, count)]
     if args.layout is not None and args.layout.endswith("c"):
         widths = [0, 0, *widths]
-    rest = tuple(extra % max(s, 1) for extra, s, _ in zip(*steps, strict=True))
+    rest = tuple(extra % max(s, 1) for extra, s in zip(*steps, strict=True))
     return args._replace(output_padding=rest), pad(input, widths)
 
 

@@ -36,7 +36,7 @@ def lp_pool1d(
         kind, 1, kernel_size, stride, ceil_mode=ceil_mode,
         layout=layout, algorithm=algorithm, policy=policy,
     )  # fmt: skip
-    return _lp_pool(args, input, norm_type)
+    return lp_pool(args, input, norm_type)
 
 
 def lp_pool2d(
@@ -79,7 +79,7 @@ def lp_pool2d(
         kind, 2, kernel_size, stride, ceil_mode=ceil_mode,
         layout=layout, algorithm=algorithm, policy=policy,
     )  # fmt: skip
-    return _lp_pool(args, input, norm_type)
+    return lp_pool(args, input, norm_type)
 
 
 def lp_pool3d(
@@ -99,7 +99,7 @@ def lp_pool3d(
         kind, 3, kernel_size, stride, ceil_mode=ceil_mode,
         layout=layout, algorithm=algorithm, policy=policy,
     )  # fmt: skip
-    return _lp_pool(args, input, norm_type)
+    return lp_pool(args, input, norm_type)
 
 
 def require_norm(norm_type: Any) -> None:
@@ -112,11 +112,18 @@ def require_norm(norm_type: Any) -> None:
         raise ValueError(f"norm_type is {norm_type}; wanted a number other than 0, or inf")
 
 
-def _lp_pool(args: PoolArguments, input: Any, norm_type: float) -> Any:
+def lp_pool(args: PoolArguments, input: Any, norm_type: float, *, magnitudes: bool = False) -> Any:
+    """Power-mean pooling of any rank.
+
+    With ``magnitudes`` it is a norm, as in ONNX: the powers are those of ``|x|``, and a window
+    that is cut off is the norm of what it holds.
+    """
     require_norm(norm_type)
+    if magnitudes or args.kind is PoolKind.MAX:
+        input = _Magnitude()(input)
     if args.kind is PoolKind.MAX:
-        return pool(args, _Magnitude()(input))
-    return _LpPool(args, norm_type)(input)
+        return pool(args, input)
+    return _LpPool(args, norm_type, scaled=args.ceil_mode and not magnitudes)(input)
 
 
 class _Magnitude(Function):
@@ -135,12 +142,11 @@ class _LpPool(Function):
 
     makes_gradients = True
 
-    def __init__(self, args: PoolArguments, norm_type: float) -> None:
+    def __init__(self, args: PoolArguments, norm_type: float, *, scaled: bool) -> None:
         self.p = norm_type
-        # Whole windows are summed; means of cut-off ones are scaled up, as PyTorch does.
-        self.args = args if args.ceil_mode else args._replace(divisor=1)
-        taps = math.prod(spread(args.kernel_size, args.rank))
-        self.scale = taps if args.ceil_mode else 1
+        # Windows are summed; where some are cut off PyTorch scales their means up.
+        self.args = args if scaled else args._replace(divisor=1)
+        self.scale = math.prod(spread(args.kernel_size, args.rank)) if scaled else 1
 
     def forward(self, input: Array) -> Array:
         if dtype_of(input.dtype, "input").eps == 0:
