@@ -7,19 +7,10 @@ import pytest
 
 import convforge.functional as F
 from convforge import Tensor
-from convforge.testing import peers
 
 pytestmark = pytest.mark.peer
 
 SIZE = (9, 8, 6)
-
-
-@pytest.fixture(scope="module")
-def jax():
-    jax = peers.require("jax")
-    # An accelerator may round what it multiplies.
-    with jax.default_device(jax.devices("cpu")[0]):
-        yield jax
 
 
 def layouts(rank):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -14,17 +12,6 @@ pytestmark = pytest.mark.peer
 
 SIZE = (9, 8, 6)
 LAYOUTS = {1: "nwc", 2: "nhwc", 3: "ndhwc"}
-
-
-@pytest.fixture(scope="module")
-def keras(tmp_path_factory):
-    backend = "jax" if importlib.util.find_spec("jax") else "torch"
-    peers.require(backend)
-    with pytest.MonkeyPatch.context() as patch:
-        # Read once, at import; its settings are kept out of the home directory.
-        patch.setenv("KERAS_BACKEND", backend)
-        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
-        return peers.require("keras")
 
 
 def filters(w):

@@ -6,49 +6,10 @@ import numpy as np
 import pytest
 
 import convforge.functional as F
-from convforge.testing import peers
 
 pytestmark = pytest.mark.peer
 
 SIZE = (9, 8, 6)
-OPSET = 19  # the first whose AveragePool has dilations
-
-
-@pytest.fixture(scope="module")
-def onnx():
-    """``onnx(operator, outputs=1, **attributes)`` is a function of NumPy arrays."""
-    onnx, runtime = peers.require("onnx"), peers.require("onnxruntime")
-    helper = onnx.helper
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-
-    def function(operator, outputs=1, **attributes):
-        def call(*arrays):
-            names = [f"x{i}" for i in range(len(arrays))]
-            results = [f"y{i}" for i in range(outputs)]
-            node = helper.make_node(operator, names, results, **attributes)
-            graph = helper.make_graph(
-                [node],
-                operator,
-                [
-                    helper.make_tensor_value_info(
-                        name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-                    )
-                    for name, array in zip(names, arrays, strict=True)
-                ],
-                [onnx.ValueInfoProto(name=name) for name in results],
-            )
-            model = helper.make_model(
-                graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9
-            )
-            session = runtime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-            return session.run(None, dict(zip(names, arrays, strict=True)))
-
-        return call
-
-    return function
 
 
 def ends(pairs):

@@ -37,6 +37,7 @@ def loaded_after(code: str) -> set[str]:
         "import convforge.problem, convforge.contract",
         "import convforge; convforge.parse('fprop:f32:n1c1h4w4_k1r3s3')",
         "import convforge; dir(convforge)",
+        "import convforge.conventions",
     ],
 )
 def test_nothing_heavy_comes_along(code):
@@ -45,6 +46,12 @@ def test_nothing_heavy_comes_along(code):
 
 def test_the_measurement_can_see_a_heavy_import():
     assert "numba" in loaded_after("import numba")
+
+
+def test_conventions_need_no_framework():
+    code = "from convforge.conventions import flax, jax, keras, onnx"
+    assert not loaded_after(code) & (set(HEAVY) - loaded_after("import numba"))
+    assert not loaded_after(code) & {"onnx", "onnxruntime", "flax", "tensorflow"}
 
 
 def test_computing_on_arrays_needs_no_framework():
