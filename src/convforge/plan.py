@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -384,7 +384,12 @@ def _candidates(
             able.append((algorithm, config))
         else:
             rejected.append((algorithm.name, refusal))
-    return rank(problem, able, machine, policy), rejected
+    ranked = rank(problem, able, machine, policy)
+    if policy.batch_invariant and problem.N > 1 and problem.direction is not Direction.WGRAD:
+        # Algorithms differ in their bits, so the one that is best for one image is for them all.
+        alone = [c.algorithm for c in _candidates(replace(problem, N=1), policy)[0]]
+        ranked.sort(key=lambda c: alone.index(c.algorithm) if c.algorithm in alone else len(alone))
+    return ranked, rejected
 
 
 _NONE = object()

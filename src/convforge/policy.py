@@ -28,7 +28,8 @@ class Policy:
             ``eps * conv(|x|, |w|)``; ``"strict"`` only those that err by at most 4 units at each
             element; ``"fast"`` all; a number is the largest error in units.
         deterministic: Only algorithms that repeat their bits from run to run.
-        batch_invariant: Only algorithms whose bits for an image do not depend on the batch.
+        batch_invariant: Only algorithms whose bits for an image do not depend on the batch, and for
+            every batch the one that is best for one image.
         strict_nan: A NaN or infinity reaches just the outputs it is a factor of, as the reference
             computes them; excludes algorithms that multiply or skip zeros outside the image.
         workspace_limit: Bytes of scratch memory a call may use, prepared weights apart.
