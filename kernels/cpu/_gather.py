@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+from convforge.kernels.cpu._inside import Outside, around
 from convforge.problem import Axis, ConvProblem, Direction
 
 Tap = tuple[tuple[int, ...], int]
@@ -26,6 +27,7 @@ class Gather:
         images: Images in the source and in the grid.
         source, grid, dest: Extents (D, H, W). step: Source pixels per grid step.
         jump, first: The grid's pixels in the destination: ``first + jump * i`` on each axis.
+        around: What stands outside the source, on its last axes; none means zeros.
         taps: Offsets (d, h, w) of the source pixel, and the filter position it meets.
     """
 
@@ -36,6 +38,7 @@ class Gather:
     step: tuple[int, ...] = (1, 1, 1)
     jump: tuple[int, ...] = (1, 1, 1)
     first: tuple[int, ...] = (0, 0, 0)
+    around: tuple[Outside, ...] = ()
     taps: Taps
 
     @property
@@ -96,6 +99,7 @@ def gathers(problem: ConvProblem) -> tuple[Gather, ...]:
                 grid=_three(problem.out, 1),
                 dest=_three(problem.out, 1),
                 step=_three(tuple(a.stride for a in problem.axes), 1),
+                around=around(problem),
                 taps=tuple((_three(offset, 0), tap) for tap, offset in enumerate(offsets)),
             ),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from convforge.kernels.cpu._gather import Gather, Taps
+from convforge.kernels.cpu._inside import fields_of
 from convforge.kernels.cpu._rows import (
     both,
     every_row,
@@ -28,7 +29,8 @@ GRID = Layout(
     "pixels taps lines lines_at image_bytes plane_bytes row_bytes pixel_bytes "
     "source_d source_h source_w grid_d grid_h grid_w step_d step_h step_w "
     "low_d low_h low_w high_d high_h high_w "
-    "dest_image dest_d dest_h dest_w jump_d jump_h jump_w first_d first_h first_w",
+    "dest_image dest_d dest_h dest_w jump_d jump_h jump_w first_d first_h first_w "
+    "around sign_d before_d behind_d sign_h before_h behind_h sign_w before_w behind_w",
 )
 grid_view = GRID.view
 GRID_BYTES = GRID.nbytes
@@ -65,7 +67,9 @@ def pack_grid(
         "row_bytes": row_bytes,
         "pixel_bytes": pixel_bytes,
         "dest_image": dest_image or prod(gather.dest),
+        "around": bool(gather.around),
     }
+    fields |= fields_of(gather.around)
     for i, axis in enumerate("dhw"):
         fields |= {
             f"source_{axis}": gather.source[i],
@@ -171,9 +175,14 @@ def _carry(low, high, extent):
 def clip(tile, g, tap, table, zeros):
     """Fill the clipped pointers of a tile for one tap: ``zeros`` where it leaves the source.
 
+    Where something else than zeros stands outside, it is pointed at.
+
     Returns whether it stays inside for any row, or products with ``zeros`` count as well.
     """
     column = rows_bytes(tile)
+    if g.around:
+        _point_around(tile, g, tap, table, zeros)
+        return True
     d = within(load_rows(tile, table + 2 * column), tap.d, g.source_d)
     h = within(load_rows(tile, table + 3 * column), tap.h, g.source_h)
     w = within(load_rows(tile, table + 4 * column), tap.w, g.source_w)
@@ -181,3 +190,29 @@ def clip(tile, g, tap, table, zeros):
     address = plus(load_rows(tile, table), tap.source_bytes)
     store(table + column, pick(inside, address, every_row(tile, zeros)))
     return zeros_count(tile) or for_any(inside)
+
+
+@device
+def _point_around(tile, g, tap, table, zeros):
+    """Fill the clipped pointers of a tile for one tap with what stands outside the source."""
+    column = rows_bytes(tile)
+    d = plus(load_rows(tile, table + 2 * column), tap.d)
+    h = plus(load_rows(tile, table + 3 * column), tap.h)
+    w = plus(load_rows(tile, table + 4 * column), tap.w)
+    at_d = _stands_at(tile, d, g.source_d, g.sign_d, g.before_d, g.behind_d)
+    at_h = _stands_at(tile, h, g.source_h, g.sign_h, g.before_h, g.behind_h)
+    at_w = _stands_at(tile, w, g.source_w, g.sign_w, g.before_w, g.behind_w)
+    address = plus(load_rows(tile, table), tap.source_bytes)
+    address = times_plus(times_plus(d, -1, at_d), g.plane_bytes, address)
+    address = times_plus(times_plus(h, -1, at_h), g.row_bytes, address)
+    address = times_plus(times_plus(w, -1, at_w), g.pixel_bytes, address)
+    inside = both(within(at_d, 0, g.source_d), within(at_h, 0, g.source_h))
+    inside = both(inside, within(at_w, 0, g.source_w))
+    store(table + column, pick(inside, address, every_row(tile, zeros)))
+
+
+@inlined
+def _stands_at(tile, at, size, sign, before, behind):
+    """The index inside that stands at each row's, or one that is outside again."""
+    beyond = pick(within(at, 0, 1 << 62), every_row(tile, behind), every_row(tile, before))
+    return pick(within(at, 0, size), at, times_plus(at, sign, beyond))

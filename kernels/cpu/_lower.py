@@ -5,23 +5,24 @@ from __future__ import annotations
 from convforge.kernels.cpu._convert import vectors_of
 from convforge.kernels.cpu._copy import clear_elements, copy_elements
 from convforge.kernels.cpu._gather import is_pointwise
+from convforge.kernels.cpu._inside import fields_of, inside, outside
 from convforge.kernels.cpu._locate import TAP_BYTES, tap_view
 from convforge.kernels.cpu._vector import itemsize
-from convforge.problem import ConvProblem, Direction, PadMode
+from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
 
-_MODES = (PadMode.ZEROS, PadMode.REFLECT, PadMode.REPLICATE, PadMode.CIRCULAR)
-_REFLECT, _REPLICATE, _CIRCULAR = 1, 2, 3
-LOWERING = Layout("Lowering", "mode_d mode_h mode_w run row_taps")
+LOWERING = Layout(
+    "Lowering",
+    "run row_taps sign_d before_d behind_d sign_h before_h behind_h sign_w before_w behind_w",
+)
 lowering_view = LOWERING.view
 LOWERING_BYTES = LOWERING.nbytes
 
 
 def pack_lowering(problem: ConvProblem, run: int) -> bytes:
     """The struct ``LOWERING`` for taps of ``run`` channels."""
-    modes = [0] * (3 - problem.rank) + [_MODES.index(a.pad_mode) for a in problem.axes]
-    fields = {f"mode_{axis}": mode for axis, mode in zip("dhw", modes, strict=True)}
+    fields = fields_of(tuple(outside(axis.pad_mode, axis.size) for axis in problem.axes))
     return LOWERING.pack(**fields, run=run, row_taps=_adjacent_taps(problem))
 
 
@@ -30,20 +31,6 @@ def _adjacent_taps(problem: ConvProblem) -> int:
     last = problem.axes[-1]
     forward = problem.direction is not Direction.DGRAD and not is_pointwise(problem)
     return last.filter if forward and problem.groups == 1 and last.dilation == 1 else 1
-
-
-@device
-def _inside(index, size, mode):
-    """The source index that stands at ``index``, -1 for a zero of the padding."""
-    if 0 <= index < size:
-        return index
-    if mode == _REFLECT:
-        return -index if index < 0 else 2 * (size - 1) - index
-    if mode == _REPLICATE:
-        return 0 if index < 0 else size - 1
-    if mode == _CIRCULAR:
-        return index + size if index < 0 else index - size
-    return -1
 
 
 @device
@@ -79,9 +66,10 @@ def _lower(kind, g, how, taps, source, pixel, count, first, last, target, row_by
             if start_w < 0 or start_w + left > g.source_w:
                 left = 1
             length = min(left * how.run - skip, last - column)
-            in_d = _inside(d * g.step_d + tap.d, g.source_d, how.mode_d)
-            in_h = _inside(h * g.step_h + tap.h, g.source_h, how.mode_h)
-            in_w = _inside(w * g.step_w + tap.w, g.source_w, how.mode_w)
+            at_d, at_h = d * g.step_d + tap.d, h * g.step_h + tap.h
+            in_d = inside(at_d, g.source_d, how.sign_d, how.before_d, how.behind_d)
+            in_h = inside(at_h, g.source_h, how.sign_h, how.before_h, how.behind_h)
+            in_w = inside(start_w, g.source_w, how.sign_w, how.before_w, how.behind_w)
             place = row + (column - first) * size
             if in_d < 0 or in_h < 0 or in_w < 0:
                 clear_elements(kind, place, length)

@@ -14,6 +14,7 @@ from math import prod
 from convforge.contract import Buffer, Cost, KernelRef, Machine, Program, Step
 from convforge.kernels.cpu._gather import Gather
 from convforge.kernels.cpu._images import channels_last, padded_copy
+from convforge.kernels.cpu._inside import fields_of, inside
 from convforge.kernels.cpu._outer_grid import grid_of, wants_rows
 from convforge.kernels.cpu._tile import (
     Tile,
@@ -44,7 +45,8 @@ OUTER = Layout(
     "groups blocks taps row_blocks run group_inputs group_outputs "
     "source_d source_h source_w source_channels step_d step_h step_w "
     "dy_rows dy_d dy_h dy_w dy_channels chunk_rows row_parts part_w source_ahead dy_ahead "
-    "most_tasks scratch_bytes",
+    "most_tasks scratch_bytes "
+    "around sign_d before_d behind_d sign_h before_h behind_h sign_w before_w behind_w",
 )
 _outer = OUTER.view
 _OUTER_BYTES = OUTER.nbytes
@@ -137,22 +139,34 @@ def _add_chunk(tile, g, tap, sums, source, ahead, dy_block, chunk):
         tile_columns(tile) * vector_bytes(tile),
     )
     first, stop, begin, end = _extent(g, chunk)
-    low = max(begin, tap.low)
-    count = min(end, tap.high) - low
+    low, high = max(begin, tap.low), min(end, tap.high)
+    start, last = low, high
+    if g.around:
+        start, last = begin, end
     h = first % g.dy_h
     rest = first // g.dy_h
     d = rest % g.dy_d
     n = rest // g.dy_d
     for row in range(first, stop):
-        source_d, source_h = d * g.step_d + tap.d, h * g.step_h + tap.h
-        inside = (
-            (source_d >= 0) & (source_d < g.source_d) & (source_h >= 0) & (source_h < g.source_h)
-        )
-        if inside:
-            line = (n * g.source_d + source_d) * g.source_h + source_h
-            a = source + (line * g.source_w + low * g.step_w + tap.w) * pixel_bytes
-            b = dy_block + ((row - first) * (end - begin) + low - begin) * panel_row
-            sums = _add_pixels(tile, sums, a, b, count, g.step_w * pixel_bytes, panel_row, ahead)
+        at_d, at_h = d * g.step_d + tap.d, h * g.step_h + tap.h
+        at_d = inside(at_d, g.source_d, g.sign_d, g.before_d, g.behind_d)
+        at_h = inside(at_h, g.source_h, g.sign_h, g.before_h, g.behind_h)
+        if at_d >= 0 and at_h >= 0:
+            line = ((n * g.source_d + at_d) * g.source_h + at_h) * g.source_w
+            w = start
+            while w < last:
+                at_w, count = w * g.step_w + tap.w, 1
+                if low <= w < high:
+                    count = high - w
+                else:
+                    at_w = inside(at_w, g.source_w, g.sign_w, g.before_w, g.behind_w)
+                if at_w >= 0:
+                    a = source + (line + at_w) * pixel_bytes
+                    b = dy_block + ((row - first) * (end - begin) + w - begin) * panel_row
+                    sums = _add_pixels(
+                        tile, sums, a, b, count, g.step_w * pixel_bytes, panel_row, ahead
+                    )
+                w += count
         h += 1
         if h == g.dy_h:
             h = 0
@@ -249,6 +263,7 @@ def _multiply_step(
         "most_tasks": EVERY if dy_rows > chunk_rows or row_parts > 1 else _FEW_TASKS,
         "scratch_bytes": scratch,
     }
+    fields |= {"around": bool(grid.around), **fields_of(grid.around)}
     for i, axis in enumerate("dhw"):
         fields |= {
             f"source_{axis}": grid.source[i],

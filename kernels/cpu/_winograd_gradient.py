@@ -149,7 +149,7 @@ class WinogradGradient:
         self.tile = Tile(dtype, rows, columns)
         self.kinds = Transform(dtype, minimal), Transform(dtype, Gradient(minimal))
         x = windows_of(problem, minimal)
-        y = replace(x, inputs=x.outputs, source=x.target, pad=(0, 0))
+        y = replace(x, inputs=x.outputs, source=x.target, around=(), pad=(0, 0))
         self.windows = x, y
         self.blocks = -(-problem.group_K // self.tile.width)
         self.row_blocks = -(-problem.group_C // rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convforge.contract import Machine
 from convforge.kernels.cpu._convert import vectors_of
+from convforge.kernels.cpu._inside import fields_of, inside
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
@@ -22,7 +23,8 @@ from convforge.runtime.rawmem import prefetch
 INPUT = Layout(
     "WinogradInput",
     "source_h source_w pad_h pad_w step_h step_w stride grid_h grid_w run_h run_w channels "
-    "pixel_bytes row_bytes image_bytes tile_bytes plane_bytes ahead",
+    "pixel_bytes row_bytes image_bytes tile_bytes plane_bytes ahead "
+    "sign_d before_d behind_d sign_h before_h behind_h sign_w before_w behind_w",
 )
 input_view = INPUT.view
 INPUT_BYTES = INPUT.nbytes
@@ -58,6 +60,7 @@ def pack_input(
         tile_bytes=tile_bytes,
         plane_bytes=plane_bytes,
         ahead=is_far(windows.images * image_bytes, machine),
+        **fields_of(windows.around[-2:]),
     )
 
 
@@ -79,17 +82,17 @@ def transform_tiles(kind, g, source, first, count, target, window):
         phase_h, phase_w = tile_h // g.run_h, tile_w // g.run_w
         h = phase_h * g.stride + (tile_h - phase_h * g.run_h) * window_h - g.pad_h
         w = phase_w * g.stride + (tile_w - phase_w * g.run_w) * window_w - g.pad_w
-        inside = (h >= 0) & (h + last_h < g.source_h) & (w >= 0) & (w + last_w < g.source_w)
+        whole = (h >= 0) & (h + last_h < g.source_h) & (w >= 0) & (w + last_w < g.source_w)
         pixel = source + image * g.image_bytes + h * g.row_bytes + w * g.pixel_bytes
         place = target + i * g.tile_bytes
-        if not inside:
+        if not whole:
             for at in range(0, square, vector_bytes(kind)):
                 store(window + at, zeros(kind))
         for channel in range(0, g.channels, lanes(kind)):
             left, at = g.channels - channel, channel * itemsize(kind)
             corner = pixel + at
             row_bytes, pixel_bytes = g.step_h * g.row_bytes, g.step_w * g.pixel_bytes
-            if not inside or left < lanes(kind):
+            if not whole or left < lanes(kind):
                 _copy_inside(vectors_of(kind), g, corner, h, w, left, window_side(kind), window)
                 corner, pixel_bytes = window, vector_bytes(kind)
                 row_bytes = window_side(kind) * pixel_bytes
@@ -119,14 +122,16 @@ def _expect_window(kind, g, corner):
 
 @device
 def _copy_inside(kind, g, corner, h, w, left, side, window):
-    """A vector of channels of the pixels that exist, to where they belong in a window."""
+    """A vector of channels of the pixels that are not zeros, to where they stand in a window."""
     for i in range(side):
-        if h + i * g.step_h < 0 or h + i * g.step_h >= g.source_h:
+        at_h = inside(h + i * g.step_h, g.source_h, g.sign_h, g.before_h, g.behind_h)
+        if at_h < 0:
             continue
         for j in range(side):
-            if w + j * g.step_w < 0 or w + j * g.step_w >= g.source_w:
+            at_w = inside(w + j * g.step_w, g.source_w, g.sign_w, g.before_w, g.behind_w)
+            if at_w < 0:
                 continue
-            place = corner + i * g.step_h * g.row_bytes + j * g.step_w * g.pixel_bytes
+            place = corner + (at_h - h) * g.row_bytes + (at_w - w) * g.pixel_bytes
             to = window + (i * side + j) * vector_bytes(kind)
             if left >= lanes(kind):
                 store(to, load(kind, place))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from convforge.contract import Machine
+from convforge.kernels.cpu._inside import Outside, around
 from convforge.kernels.cpu._winograd_minimal import TAPS, Interleaved, Minimal
 from convforge.problem import ConvProblem, Direction
 
@@ -29,7 +30,8 @@ class Windows:
     Attributes:
         images: Of a batch. inputs, outputs: Channels of a group, summed and written.
         depths: Of the source. target_depths: Of the target. taps: Of the filter along depth.
-        source, target: Extents of a plane. pad: Zeros before it. pad_depth: The same along depth.
+        source, target: Extents of a plane. pad: Rows and columns before it. pad_depth: The same
+            along depth. around: What stands outside the source; none means zeros.
         step: Between pixels of a window, down and across: the dilation.
         phases: Interleaved images. run: Windows of one of them, down and across.
     """
@@ -44,6 +46,7 @@ class Windows:
     target: Pair
     pad: Pair
     pad_depth: int
+    around: tuple[Outside, ...] = ()
     step: Pair
     phases: Pair
     run: Pair
@@ -80,6 +83,7 @@ def windows_of(problem: ConvProblem, minimal: Minimal | Interleaved) -> Windows:
         target=(height, width),
         pad=(pads[-2], pads[-1]),
         pad_depth=sum(pads[:-2]),
+        around=around(problem) if fprop else (),
         step=(down, across),
         phases=(min(down, height), min(across, width)),
         run=(-(-height // (down * minimal.m)), -(-width // (across * minimal.m))),

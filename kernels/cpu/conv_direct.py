@@ -2,6 +2,7 @@
 
 Computes: fprop and dgrad as a gather over filter taps, wgrad as sums of outer products over
     pixels (:mod:`convforge.kernels.cpu._outer`); one to three axes, groups, stride, dilation.
+    Fprop and wgrad with every pad mode, by pointing at what stands outside.
 Layout: channels last in place; channels first, pointwise layers and images of few channels as
     they are, others through a blocked transpose. Weights as panels.
 Accumulates: in the operands' type (float32, float64, int32, int64), one sum per output in a
@@ -30,7 +31,7 @@ from convforge.contract import (
     WeightFormat,
 )
 from convforge.kernels.cpu._direct import GatherMultiply
-from convforge.kernels.cpu._images import images
+from convforge.kernels.cpu._images import FEW_CHANNELS, images
 from convforge.kernels.cpu._outer import outer_program
 from convforge.kernels.cpu._outer_grid import run_of
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION, refuse_common, refuse_pad_modes
@@ -67,10 +68,13 @@ class ConvDirect:
     traits = Traits(strict_nan=False)
 
     def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """Any convolution in one type, with work to do and zeros around the image."""
+        """Any convolution in one type; pad modes but for dgrad, and where it pads a copy."""
         if not isinstance(problem, ConvProblem):
             return NOT_A_CONVOLUTION
-        refusal = refuse_common(problem, integers=True) or refuse_pad_modes(problem)
+        refusal = refuse_common(problem, integers=True)
+        copied = problem.groups == 1 and problem.C < FEW_CHANNELS
+        if refusal is None and (copied or problem.direction is Direction.DGRAD):
+            refusal = refuse_pad_modes(problem)
         if refusal is None and default_config(problem, machine) is None:
             fewest = min(rows for rows, _ in WGRAD_SHAPES[machine.isa])
             refusal = Rejected(

@@ -26,6 +26,7 @@ from convforge.contract import (
     WeightFormat,
 )
 from convforge.kernels.cpu import (
+    conv_bordered,
     conv_depthwise,
     conv_direct,
     conv_grouped,
@@ -152,6 +153,7 @@ def _nbytes(problem: ConvProblem, name: str) -> int:
 
 _WINOGRAD = next(a for a in conv_winograd3x3.ALGORITHMS if a.name.endswith(".f4"))
 """The one whose error a half type hides."""
+_BORDERED = next(a for a in conv_bordered.ALGORITHMS if a.name.endswith(".direct"))
 ALGORITHMS = tuple(
     ConvWidened(inner)
     for inner in (
@@ -159,6 +161,7 @@ ALGORITHMS = tuple(
         *conv_direct.ALGORITHMS,
         *conv_grouped.ALGORITHMS,
         *conv_im2col.ALGORITHMS,
+        _BORDERED,
         _WINOGRAD,
     )
 )

@@ -1,8 +1,8 @@
 """Winograd convolution of 3x3 filters: fewer products, more additions.
 
 Computes: fprop, dgrad and wgrad of 3x3 filters with stride 1 or 2, any padding and groups, any
-    dilation (but for dgrad with stride 2); of volumes with filters of any depth by 3x3, fprop, and
-    dgrad with stride 1.
+    dilation (but for dgrad with stride 2), any pad mode but along depth and in dgrad; of volumes
+    with filters of any depth by 3x3, fprop, and dgrad with stride 1.
 Layout: channels last in place; channels first through a blocked transpose and out of the tile.
     Weights transformed, as panels.
 Accumulates: products of transformed pixels and filters in the operands' type, float32 or float64,
@@ -29,7 +29,7 @@ from convforge.kernels.cpu._winograd_multiply import Part, winograd_step
 from convforge.kernels.cpu._winograd_transform import Winograd
 from convforge.kernels.cpu._winograd_weights import winograd_format
 from convforge.kernels.cpu._winograd_windows import is_plane_of_threes, places, windows_of
-from convforge.problem import ConvProblem, Direction, Problem
+from convforge.problem import ConvProblem, Direction, PadMode, Problem
 
 Points = tuple[Fraction, ...]
 
@@ -131,7 +131,11 @@ class ConvWinograd3x3:
             return Rejected(
                 f"{inputs} channels to sum: below {self.fewest_inputs} its errors stand out"
             )
-        return refuse_common(problem) or refuse_pad_modes(problem)
+        refusal = refuse_common(problem)
+        flat = all(axis.pad_mode is PadMode.ZEROS for axis in depth)
+        if refusal is None and (problem.direction is Direction.DGRAD or not flat):
+            refusal = refuse_pad_modes(problem)
+        return refusal
 
     def _minimal(self, problem: ConvProblem) -> Minimal | Interleaved:
         """What computes windows in this direction."""

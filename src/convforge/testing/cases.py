@@ -81,6 +81,14 @@ MODES = (
     "n1c3h5w6_k4r3s3_st2x1_p1:3x2:0_mreplicatexreplicate",
     "n1c3h5w6_k4r3s3_p2x1_d2x1_mcircularxcircular",
     "n2c4w9_k4s3_p1_mcircular",
+    "n2c20h9w8_k24r3s3_p1x1_mreflectxcircular",
+    "n1c16h14w13_k16r3s3_st2x2_p1x1_mreplicatexreflect",
+    "n1c16h24w23_k18r11s9_p5x4_mcircularxreflect",
+    "n2c8h6w7_k8r3s3_p1x1_mcircularxreplicate_g8",
+    "n1c18h9w10_k18r5s4_p2x1_mreflectxcircular_g18",
+    "n1c16h6w7_k16r3s3_p1x1_mzerosxreflect_g4",
+    "n1c32h9w8_k32r3s3_st2x1_p1x1_mcircularxreflect_g8",
+    "n1c17d4h5w6_k18t3r3s3_p1x1x1_mcircularxreplicatexreflect",
 )
 EPILOGUES = (
     "+bias",
@@ -164,6 +172,8 @@ CONV_EPILOGUES = (
     *_all(["fprop", "dgrad"], ["f64"], ["last"], [_FEW[1] + op for op in EPILOGUES]),
     *_all(["fprop"], ["f32"], ["last"], ["n1c33h3w6_k3r1s1" + op for op in EPILOGUES]),
     *_all(["wgrad"], ["f32", "f64"], _BOTH, [few + "+accumulate" for few in _FEW]),
+    *_all(["fprop"], ["f32"], _BOTH, [MODES[4] + op for op in EPILOGUES[-4:]]),
+    *_all(["dgrad", "wgrad"], ["f64"], _BOTH, [mode + "+accumulate" for mode in MODES[4:6]]),
 )
 """Bias, residual, activations, accumulation."""
 
@@ -179,6 +189,7 @@ CONV_TYPES = tuple(
                 for few in (*_FEW[:3], CHANNELS[3], RANKS[-1])
             ),
             *_all(["fprop"], ["f16", "bf16"], _BOTH, (*EDGES[-6:], *RANKS, *MODES)),
+            *_all(["dgrad", "wgrad"], ["bf16"], _BOTH, MODES[4:6]),
             *_all(["fprop"], ["c64"], _BOTH, (*MODES, *RANKS[2:4])),
             *_all(
                 _EACH, ["f16", "bf16", "c64"], _BOTH, (*GROUPS[:3], *CHANNELS[8:11], STRIDES[-1])
