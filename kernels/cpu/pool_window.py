@@ -29,6 +29,7 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
+from convforge.kernels.cpu import _pool_blocks as blocks
 from convforge.kernels.cpu import _pool_mean_backward as mean_backward
 from convforge.kernels.cpu import _pool_planes as planes
 from convforge.kernels.cpu._pool_max import (
@@ -124,6 +125,8 @@ def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
     register = machine.vector_bytes // problem.x.dtype.itemsize
     if _whole_planes(problem):
         return WindowConfig(max(register, 4))  # the sums of four planes go into one vector
+    if _in_blocks(problem):
+        return WindowConfig(register)
     w = spans(problem)[2]
     run = problem.C if _channels_last(problem) else max(w.target, w.source * w.adaptive)
     # Sums over many pixels read longer runs of each: fewer jumps from page to page.
@@ -140,6 +143,8 @@ def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
 def _max(problem: PoolProblem, kind: Wide) -> Program:
     if _whole_planes(problem) and not problem.indices:
         return planes.program(problem, planes.max_planes, kind, "x", "y")
+    if _in_blocks(problem):
+        return blocks.program(problem, kind)
     operands = ("x", "y", "indices" if problem.indices else "")
     if _channels_last(problem):
         return _rows(problem, max_channels_last, kind, operands)
@@ -200,6 +205,8 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
         return planes.program(problem, kernel, kind, source, target)
     if backward and not _channels_last(problem):
         return mean_backward.program(problem, kind)
+    if _in_blocks(problem):
+        return blocks.program(problem, kind)
     divisor, before = divisor_of(problem), Program(steps=())
     if backward and not divisor:
         before, source, divisor = divide_program(problem, kind), "shares", 1
@@ -268,6 +275,11 @@ def _block(channels: int, pieces: int, kind: Wide) -> int:
     """Channels of a task: all of them, unless there are too few other pieces of work."""
     share = -(-channels * pieces // max(pieces, _TASKS))
     return round_up(max(share, _RUN) if pieces < 4 else share, kind.lanes)
+
+
+def _in_blocks(problem: PoolProblem) -> bool:
+    """Whether planes, whose channels come first, are so narrow that they go by blocks."""
+    return not _channels_last(problem) and blocks.has_short_rows(problem)
 
 
 def _whole_planes(problem: PoolProblem) -> bool:
