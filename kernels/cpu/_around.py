@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from convforge.contract import Buffer, Program, Step
@@ -37,13 +37,18 @@ def around(
     return Program(
         steps=(
             *(step for s in those if s.operand != written or accumulates for step in s.there),
-            *(
-                replace(step, operands=tuple(names.get(name, name) for name in step.operands))
-                for step in inner.steps
-            ),
+            *renamed(inner.steps, names),
             *(step for s in those if s.operand == written for step in s.back),
         ),
         buffers=(*(buffer for s in those for buffer in s.buffers), *inner.buffers),
+    )
+
+
+def renamed(steps: Iterable[Step], names: Mapping[str, str]) -> tuple[Step, ...]:
+    """The same steps on other operands; names that are not listed stay."""
+    return tuple(
+        replace(step, operands=tuple(names.get(name, name) for name in step.operands))
+        for step in steps
     )
 
 

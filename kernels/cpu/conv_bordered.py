@@ -29,8 +29,8 @@ from convforge.contract import (
 )
 from convforge.kernels.cpu import conv_depthwise, conv_direct, conv_fft, conv_grouped
 from convforge.kernels.cpu import conv_winograd3x3 as winograd
+from convforge.kernels.cpu._around import renamed
 from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION
-from convforge.kernels.cpu._rename import renamed
 from convforge.kernels.cpu._strips import ADD, CUT, PUT, Span, strip_step
 from convforge.problem import Axis, ConvProblem, Direction, PadMode, PostOp, Problem
 

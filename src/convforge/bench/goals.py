@@ -127,11 +127,11 @@ _SHARE_ON_AVX2 = 0.9
 
 
 def _on_avx2(promise: Promise) -> Promise:
-    mean = round(_SHARE_ON_AVX2 * promise.mean, 4)
-    lowest = promise.lowest
-    return replace(
-        promise, mean=mean, lowest=None if lowest is None else round(_SHARE_ON_AVX2 * lowest, 4)
-    )
+    return replace(promise, mean=_on_less(promise.mean), lowest=_on_less(promise.lowest))
+
+
+def _on_less(ratio: float | None) -> float | None:
+    return None if ratio is None else round(_SHARE_ON_AVX2 * ratio, 4)
 
 
 PROMISES |= {
