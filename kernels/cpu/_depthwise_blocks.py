@@ -7,6 +7,7 @@ twice. Vectors are full however narrow planes are, and no row is longer than its
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from convforge.kernels.cpu._block import (
@@ -27,8 +28,8 @@ BLOCKS_BYTES = BLOCKS.nbytes
 _FEWEST_CHANNELS = 16
 """With fewer, a vector of columns is fuller than one of channels."""
 _WIDE, _FAR_BYTES = 28, 24 << 20
-"""Sweeps down columns fill their vectors in rows so long, and read images that caches hold: 3x3 of
-128 channels @56 take 48 microseconds and not 59; 16 such images from memory 2.2 ms and not 1.8."""
+"""Sweeps down columns fill their vectors in rows so long, and read an image that caches hold. What
+is decided must not know N: the two orders of sums differ in their bits."""
 _BLOCK_BYTES = 128 << 10
 """Of the rows a block writes: beside those it reads, in an L2."""
 _TASKS = 16
@@ -63,8 +64,11 @@ def in_blocks(problem: ConvProblem) -> bool:
 
 def _swept_in_place(problem: ConvProblem) -> bool:
     """Whether a sweep down the columns takes less time than to move images twice."""
-    small = problem.taps == 9 and all(axis.stride == 1 for axis in problem.axes)
-    return small and problem.axes[-1].out >= _WIDE and problem.bytes < _FAR_BYTES
+    small = all(
+        axis.filter == 3 and axis.stride == 1 and axis.dilation == 1 for axis in problem.axes
+    )
+    image = replace(problem, N=1)
+    return small and problem.axes[-1].out >= _WIDE and image.bytes < _FAR_BYTES
 
 
 def make_blocks(problem: ConvProblem, lanes: int, rows: int) -> Blocks:

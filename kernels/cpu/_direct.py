@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from convforge.contract import (
-    Buffer,
-    Cost,
-    KernelRef,
-    Machine,
-    Step,
-)
+from convforge.contract import Buffer, Cost, KernelRef, Machine, Step
 from convforge.kernels.cpu._convert import stored_itemsize
 from convforge.kernels.cpu._gather import Gather, Taps, gathers
 from convforge.kernels.cpu._images import Images, output_strides, unpadded
@@ -59,7 +53,7 @@ _SET_BYTES = 4096
 """Rows this far apart share one set of the L1: more of them than ways evict each other."""
 _SKEW_BYTES = 64
 _FAR_BYTES = 8 << 20
-"""Results channels last that are larger come from memory, not from the last cache."""
+"""Results channels last that are larger are taken to come from memory, whatever the caches."""
 _FINDING_STEPS = 16
 """Products of one vector in the time that it takes to find where a row's run of them begins."""
 MOST_TASKS_PER_THREAD = 4
@@ -67,7 +61,7 @@ MOST_TASKS_PER_THREAD = 4
 
 DIRECT = Layout(
     "Direct",
-    "groups blocks first_block batch run line_run step tap_panel_bytes panel_bytes "
+    "blocks first_block batch run line_run step tap_panel_bytes panel_bytes "
     "group_source_bytes group_channels scratch_bytes zero_bytes zero_byte starts copies plain "
     "offsets offsets_at ahead next_tile",
 )
@@ -232,7 +226,6 @@ class GatherMultiply:
         offsets = self._offsets(grid, step, pixel_bytes) if io.few else ()
         constants = (
             DIRECT.pack(
-                groups=problem.groups,
                 blocks=len(blocks),
                 first_block=blocks.start,
                 batch=batch,

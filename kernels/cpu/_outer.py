@@ -42,7 +42,7 @@ from convforge.runtime.tasks import EVERY, claimed_runs
 
 OUTER = Layout(
     "Outer",
-    "groups blocks taps row_blocks run group_inputs group_outputs "
+    "blocks taps row_blocks run group_inputs group_outputs "
     "source_d source_h source_w source_channels step_d step_h step_w "
     "dy_rows dy_d dy_h dy_w dy_channels chunk_rows row_parts part_w source_ahead dy_ahead "
     "most_tasks scratch_bytes "
@@ -245,7 +245,6 @@ def _multiply_step(
     if row_parts == 1:
         ahead = chunk_rows * grid.step[1] * grid.source[2]
     fields = {
-        "groups": problem.groups,
         "blocks": blocks,
         "taps": len(grid.taps),
         "row_blocks": row_blocks,

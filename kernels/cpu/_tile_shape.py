@@ -12,6 +12,10 @@ SHAPES = {
     "neon": ((8, 3), (12, 2), (24, 1)),
     "plain": ((6, 2), (4, 3), (12, 1)),
 }
+FEW_ROWS = {"avx512": (2, 8), "avx2": (2, 5), "neon": (2, 8), "plain": (2, 5)}
+"""For a pixel or some, as a linear layer has of one image: weights stream through it, and with more
+rows it would rather multiply by pixels that there are not than wait for them."""
+_MOST_FEW = 4
 _WORTH_COMPILING, _WORTH_FLOPS = 0.95, 5e5
 """Share of the preferred tile's work, and work, that another one must save: a layer of some
 microseconds is not worth a second of compilation."""
@@ -37,6 +41,8 @@ def choose_shape(
         return work / (_ONE_COLUMN_RATE if columns == 1 else 1.0)
 
     preferred, *others = SHAPES[machine.isa]
+    if gemm_m <= _MOST_FEW:
+        others.append(FEW_ROWS[machine.isa])
     best = min(others, key=cost)
     saved = cost(preferred) - cost(best)
     worth = max((1 - _WORTH_COMPILING) * cost(preferred), _WORTH_FLOPS / (2 * max(gemm_k, 1)))

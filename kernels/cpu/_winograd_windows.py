@@ -18,9 +18,9 @@ from convforge.problem import ConvProblem, Direction
 Pair = tuple[int, int]
 _LINE_BYTES = 64
 WINDOWS_AHEAD = 2
-"""Windows between what is computed and what memory is asked for: one takes half as long as it."""
+"""Windows between what is computed and what memory is asked for: one is over before it answers."""
 _FAR = 2
-"""Images of so many L2 and more are asked for; of nearer ones it costs 2 percent."""
+"""Images of so many L2 and more are asked for; of nearer ones it costs more than it saves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

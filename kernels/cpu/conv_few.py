@@ -153,8 +153,10 @@ class ConvFew:
             return NOT_A_CONVOLUTION
         if problem.direction is not Direction.FPROP:
             return Rejected(f"{problem.direction}: fprop only")
-        if problem.K > OUTPUTS or problem.groups > 1:
-            return Rejected(f"K={problem.K} in {problem.groups} groups: one, K <= {OUTPUTS} only")
+        # The results of a block of pixels are transposed: as many outputs as lanes.
+        most = min(OUTPUTS, machine.vector_bytes // problem.x.dtype.itemsize)
+        if most < problem.K or problem.groups > 1:
+            return Rejected(f"K={problem.K} in {problem.groups} groups: one, K <= {most} only")
         if not is_pointwise(problem):
             return Rejected("more than one product for a channel and pixel: 1x1, no stride only")
         x_last = is_channels_last(problem.x.order, problem.C, problem.size)

@@ -29,7 +29,7 @@ class Policy:
             element; ``"fast"`` all; a number is the largest error in units.
         deterministic: Only algorithms that repeat their bits from run to run.
         batch_invariant: Only algorithms whose bits for an image do not depend on the batch, and for
-            every batch the one that is best for one image.
+            every batch the one that is best for one image, if ``workspace_limit`` allows it there.
         strict_nan: A NaN or infinity reaches just the outputs it is a factor of, as the reference
             computes them; excludes algorithms that multiply or skip zeros outside the image.
         workspace_limit: Bytes of scratch memory a call may use, prepared weights apart.

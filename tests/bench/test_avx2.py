@@ -67,7 +67,7 @@ def test_torch_is_limited():
     require("torch")
     said = printed(TORCH)
     ran = [line for line in said.splitlines() if ",exec,cpu,convolution," in line]
-    assert said.startswith("avx2\n") and len(ran) == 4
+    assert "avx2" in said.splitlines() and len(ran) == 4
     assert all("avx2" in line for line in ran) and "avx512" not in said
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from convforge.kernels.cpu._depthwise_blocks import in_blocks
 from convforge.plan import Policy, plan
 from convforge.problem import Direction, Order, parse
 from convforge.testing import cases, oracle
@@ -111,3 +112,14 @@ def test_channels_first_takes_one_launch(geometry, kernel):
     problem = parse(cases.spell("fprop", "f32", "first", geometry))
     steps = plan(problem, Policy(algorithm="conv_depthwise")).program.steps
     assert [step.kernel.function.__name__ for step in steps] == [kernel]
+
+
+@pytest.mark.parametrize("size", (14, 56, 112))
+@pytest.mark.parametrize("channels", (32, 128))
+def test_the_order_of_sums_does_not_depend_on_the_batch(size, channels):
+    text = "fprop:f32:n{}c{}h{}w{}_k{}r3s3_p1x1_g{}"
+    ways = {
+        in_blocks(parse(text.format(n, channels, size, size, channels, channels)))
+        for n in (1, 2, 16, 64)
+    }
+    assert len(ways) == 1

@@ -5,7 +5,7 @@ import pytest
 
 from convforge import reference
 from convforge.kernels.cpu import conv_direct
-from convforge.kernels.cpu._tile_shape import SHAPES, choose_shape
+from convforge.kernels.cpu._tile_shape import FEW_ROWS, SHAPES, choose_shape
 from convforge.plan import Policy, plan
 from convforge.runtime import machine
 from convforge.testing.data import operands
@@ -53,7 +53,7 @@ def test_wgrad_of_many_chunks_of_pixels_is_exact(text):
     assert np.array_equal(chosen(*given.arrays), expected)
 
 
-@pytest.mark.parametrize("shape", SHAPES[machine.isa()])
+@pytest.mark.parametrize("shape", [*SHAPES[machine.isa()], FEW_ROWS[machine.isa()]])
 def test_every_tile_is_exact(shape, monkeypatch):
     monkeypatch.setattr(conv_direct, "choose_shape", lambda *sizes: shape)
     rows, columns = shape

@@ -1,5 +1,7 @@
 """conv_few: dot products for each pixel, and what it leaves to others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,13 @@ def test_refusals_say_why(text, why):
     refusal = ALGORITHMS[0].supports(parse(text), machine.cpu())
     assert isinstance(refusal, Rejected)
     assert why in str(refusal)
+
+
+def test_no_more_outputs_than_lanes():
+    narrow = replace(machine.cpu(), vector_bytes=16)
+    (algorithm,) = ALGORITHMS
+    refusals = [
+        algorithm.supports(parse(f"fprop:f64:nhwc-krsc:n1c8h4w4_k{k}r1s1"), narrow)
+        for k in (1, 2, 3, 4)
+    ]
+    assert [isinstance(refusal, Rejected) for refusal in refusals] == [False, False, True, True]

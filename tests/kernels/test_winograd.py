@@ -215,7 +215,7 @@ CHOICES = {
     "fprop:f32:n16c512h7w7_k512r3s3_p1x1": "f4",
     "fprop:f32:nhwc:n1c256h28w28_k256r3s3_p2x2_d2x2": "f5",
     "fprop:f32:nhwc:n1c256h28w28_k256r3s3_p4x4_d4x4": "f4",
-    "fprop:f32:nhwc:n1c128h56w56_k128r3s3_st2x2_p1x1": "f4s2",
+    "fprop:f32:nhwc:n1c128h56w56_k128r3s3_st2x2_p1x1": "f2s2",
     "fprop:f32:nhwc:n1c256h28w28_k256r3s3_st2x2_p1x1": "f2s2",
     "fprop:f32:n1c256d11h13w13_k256t3r3s3": "f4",
     "dgrad:f32:nhwc:n16c128h56w56_k128r3s3_st2x2_p1x1": "f4s2",

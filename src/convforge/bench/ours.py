@@ -126,7 +126,8 @@ class Convforge:
 
 def able(problem: Problem) -> list[str]:
     """Names of the algorithms that can run a problem, the one expected to be fastest first."""
-    return [candidate.algorithm.name for candidate in plan(problem).explain().candidates]
+    explained = plan(problem, Policy(prepared=True)).explain()
+    return [candidate.algorithm.name for candidate in explained.candidates]
 
 
 def channels_first(array: Array, order: Order) -> Array:

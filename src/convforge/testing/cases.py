@@ -83,7 +83,7 @@ MODES = (
     "n2c4w9_k4s3_p1_mcircular",
     "n2c20h9w8_k24r3s3_p1x1_mreflectxcircular",
     "n1c16h14w13_k16r3s3_st2x2_p1x1_mreplicatexreflect",
-    "n1c16h24w23_k18r11s9_p5x4_mcircularxreflect",
+    "n1c5h14w13_k6r11s9_p5x4_mcircularxreflect",
     "n2c8h6w7_k8r3s3_p1x1_mcircularxreplicate_g8",
     "n1c18h9w10_k18r5s4_p2x1_mreflectxcircular_g18",
     "n1c16h6w7_k16r3s3_p1x1_mzerosxreflect_g4",

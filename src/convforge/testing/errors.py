@@ -26,9 +26,15 @@ LAYERS = (
     "n2c64h16w17_k64r3s3_p1x1_g8",
     "n1c16h24w25_k32r7s7_p3x3",
     "n1c16d6h14w14_k32t3r3s3_p1x1x1",
+    "n1c512h7w7_k3r1s1",
+    "n2c32h14w13_k32r3s3_p1x1_mreflectxreflect",
+    "n2c32h14w13_k32r3s3_p1x1_mreflectxreflect_g32",
+    "n2c32h14w13_k32r3s3_p1x1_mreflectxreflect_g4",
+    "n2c16h24w25_k16r7s7_p3x3_mreflectxreflect",
 )
 WINDOWS = ("n2c32h16w17_r3s3_st2x2_p1x1", "n1c16h14w14_a1x1")
-"""Dense, strided, long sums, depthwise, grouped, large filters, volumes; windows and a mean."""
+"""Dense, strided, long sums, depthwise, grouped, large filters, volumes, few outputs, borders
+that reflect; windows and a mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
