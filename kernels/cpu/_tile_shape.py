@@ -13,9 +13,9 @@ SHAPES = {
     "plain": ((6, 2), (4, 3), (12, 1)),
 }
 FEW_ROWS = {"avx512": (2, 8), "avx2": (2, 5), "neon": (2, 8), "plain": (2, 5)}
-"""For a pixel or some, as a linear layer has of one image: weights stream through it, and with more
+"""For a pixel or two, as a linear layer has of one image: weights stream through it, and with more
 rows it would rather multiply by pixels that there are not than wait for them."""
-_MOST_FEW = 4
+_MOST_FEW = 2
 _WORTH_COMPILING, _WORTH_FLOPS = 0.95, 5e5
 """Share of the preferred tile's work, and work, that another one must save: a layer of some
 microseconds is not worth a second of compilation."""
