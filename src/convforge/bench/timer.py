@@ -103,7 +103,7 @@ BRIEF = Method(rounds=3, most_rounds=5, block_s=0.03, pause_s=0.02, wild=1.0)
 """For groups of many layers and contestants."""
 QUICK = Method(rounds=3, most_rounds=3, block_s=0.015, wild=None)
 _SYSTEM = SystemClock()
-_LONGEST_REST_S = 0.4
+_MOST_PAUSES = 20
 _ASLEEP = 0.2
 """Share of a pause that threads may run and still pass for asleep."""
 
@@ -137,12 +137,11 @@ def _largest_spread(blocks: Mapping[str, list[float]]) -> float:
 
 def _rest(pause_s: float, clock: Clock) -> None:
     """Wait until no thread runs on after its last call: some spin for a tenth of a second."""
-    end = clock.now() + _LONGEST_REST_S
-    asleep = False
-    while not asleep:
+    for _ in range(_MOST_PAUSES):
         worked = clock.worked()
         clock.sleep(pause_s)
-        asleep = clock.worked() - worked < _ASLEEP * pause_s or clock.now() >= end
+        if clock.worked() - worked < _ASLEEP * pause_s:
+            break
 
 
 def _block(call: Callable[[], object], method: Method, clock: Clock) -> float:
