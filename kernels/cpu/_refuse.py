@@ -47,7 +47,6 @@ def refuse_post(problem: ConvProblem) -> Rejected | None:
 
 
 def refuse_pad_modes(problem: ConvProblem) -> Rejected | None:
-    """Refusal of anything but zeros around the image, where there is something around it."""
-    padded = (axis for axis in problem.axes if axis.pad_lo or axis.pad_hi)
-    modes = {axis.pad_mode for axis in padded} - {PadMode.ZEROS}
+    """Refusal of anything but zeros around the image."""
+    modes = {axis.pad_mode for axis in problem.axes} - {PadMode.ZEROS}
     return Rejected(f"pad mode {'/'.join(sorted(modes))}: zeros only") if modes else None

@@ -170,11 +170,7 @@ def _around(
 
 def _bordered(problem: ConvProblem) -> tuple[int, ...]:
     """Axes around which something else than zeros stands."""
-    return tuple(
-        i
-        for i, axis in enumerate(problem.axes)
-        if axis.pad_mode is not PadMode.ZEROS and (axis.pad_lo or axis.pad_hi)
-    )
+    return tuple(i for i, axis in enumerate(problem.axes) if axis.pad_mode is not PadMode.ZEROS)
 
 
 def _zeros(axis: Axis) -> Axis:

@@ -87,12 +87,6 @@ def test_somebody_else_than_the_reference_is_chosen(direction):
             assert "reference" not in plan(problem).algorithm
 
 
-@pytest.mark.parametrize("direction", Direction)
-def test_a_mode_without_padding_says_nothing(direction):
-    problem = with_mode(parse(f"{direction}:f32:n1c32h8w8_k32r1s1"), "reflect")
-    assert "reference" not in plan(problem).algorithm
-
-
 @pytest.mark.parametrize(
     ("axis", "count", "starts"),
     [

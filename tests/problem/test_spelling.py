@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 
@@ -174,3 +176,12 @@ def test_unreadable_texts_say_what_is_wrong(text, words):
     with pytest.raises(ValueError, match=words) as caught:
         parse(text)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", PadMode)
+def test_a_mode_without_padding_says_nothing(mode):
+    axis = Axis(size=5, filter=3, pad_mode=mode)
+    assert axis == Axis(size=5, filter=3)
+    assert replace(axis, pad_hi=1, pad_mode=mode).pad_mode is mode
+    spelling = "dgrad:f32:n1c2h5w5_k3r3s3"
+    assert str(parse(f"{spelling}_m{mode}x{mode}")) == spelling

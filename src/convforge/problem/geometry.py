@@ -21,6 +21,7 @@ class Axis:
     convolution, needs no ``output_padding``.
 
     Attributes:
+        pad_mode: What lies around the image; zeros, whatever was said, where nothing does.
         windows: Of an axis that adaptive pooling cuts up, how many windows; see :meth:`adaptive`.
     """
 
@@ -32,6 +33,11 @@ class Axis:
     pad_hi: int = 0
     pad_mode: PadMode = PadMode.ZEROS
     windows: int | None = None
+
+    def __post_init__(self) -> None:
+        # A gradient pads what it reads although the image has no border: no mode may reach it.
+        if self.pad_mode is not PadMode.ZEROS and not (self.pad_lo or self.pad_hi):
+            object.__setattr__(self, "pad_mode", PadMode.ZEROS)
 
     @classmethod
     def adaptive(cls, size: int, windows: int) -> Axis:
