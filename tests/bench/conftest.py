@@ -62,6 +62,13 @@ def make_table(*measured: Measurement, **changed) -> Table:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_probes(monkeypatch):
+    """Ceilings take seconds to measure, and no test is about them."""
+    monkeypatch.setattr("convforge.runtime.machine.peak_gflops", lambda dtype, n: 100.0)
+    monkeypatch.setattr("convforge.runtime.machine.copy_gbytes", lambda level, n: 30.0)
+
+
 @pytest.fixture
 def peer():
     return FakePeer

@@ -104,7 +104,6 @@ def little():
 def test_a_run_measures_every_part_on_every_number_of_threads(little, monkeypatch, peer):
     monkeypatch.setitem(peers.PEERS, "torch-nchw", lambda: peer("torch-nchw"))
     monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: "installed")
-    monkeypatch.setattr("convforge.runtime.machine.peak_gflops", lambda dtype, n: 100.0)
     shown = []
     found = groups.run(
         little, peers=["torch"], threads=[2, 1], method=METHOD, finished=shown.append
@@ -130,7 +129,6 @@ def test_libraries_that_are_not_wanted_stay_away(little, monkeypatch, peer):
 
 
 def test_a_group_ends_when_its_time_is_over(little, monkeypatch):
-    monkeypatch.setattr("convforge.runtime.machine.peak_gflops", lambda dtype, n: 100.0)
     found = groups.run(little, peers=[], threads=[1], method=METHOD, minutes=0)
     assert all(table.measured == () for table in found.tables)
     assert all("the time was over" in table.notes[0] for table in found.tables)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from convforge.bench import goals, record, results
+from convforge.bench.bound import Bound
 from convforge.bench.catalogue import GROUPS
 from convforge.bench.groups import Run
 from convforge.bench.timer import STANDARD
@@ -29,6 +31,7 @@ def measured(tmp_path, measurement, table):
         onnxruntime_warm=(0.02,),
         convforge_functional=(0.02,),
     )
+    fast = replace(fast, bound=Bound(0.008, "flops"))
     slow = measurement("1x1 slow", 10**9, "cpu.conv_im2col", convforge_warm=(0.01,))
     tables = (
         table(fast, slow, name="dense_batch1", title="batch 1", notes=("1x1 slow: no torch: x",)),
@@ -58,6 +61,8 @@ def test_rates_ratios_and_the_best_peer_are_shown(measured):
         "functional × best": "1.00",
         "warm × best": "2.00",
         "best peer": "onnxruntime",
+        "of bound": "80%",
+        "bound by": "flops",
         "spread": "0%",
     }
     (slow,) = (line for line in lines if line.startswith("| 1x1 slow"))

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from convforge.bench.bound import NONE, Bound, bound
 from convforge.bench.check import Judge
 from convforge.bench.ours import Convforge
 from convforge.bench.rows import Call, Row, Runner, Unable
@@ -17,7 +18,7 @@ from convforge.bench.timer import Method, Timing, race, speedup
 from convforge.contract import Tolerance
 from convforge.plan import Plan
 from convforge.problem import PoolProblem, Problem
-from convforge.runtime import machine
+from convforge.runtime import machine, threads
 from convforge.testing.data import operands
 
 OURS = Convforge.name
@@ -33,8 +34,8 @@ class Wrong(Exception):
 class Ours(Runner, Protocol):
     """The contestant whose plans are measured: :class:`Convforge`, or something made of it."""
 
-    def plan(self, problem: Problem) -> Plan:
-        """The plan that runs."""
+    def plans(self, problem: Problem) -> tuple[Plan, ...]:
+        """Those that one call runs; the first is the one that tables name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class Measurement:
         error_units: Largest error of convforge, in units of :mod:`convforge.testing.oracle`.
         timings: By contestant, such as ``torch cold``: see :func:`key`.
         errors: Largest error of every contestant, in the same units.
+        bound: Least time of what convforge ran, and what takes it.
     """
 
     label: str
@@ -58,6 +60,12 @@ class Measurement:
     timings: dict[str, Timing]
     bytes: int = 0
     errors: dict[str, float] = field(default_factory=dict)
+    bound: Bound = NONE
+
+    def share_of_bound(self) -> float:
+        """Of the time of a call with the weights that :attr:`bound` counts; NaN if not known."""
+        timing = self.timings.get(key(OURS, Row.WARM)) or self.timings.get(key(OURS, Row.PLAIN))
+        return math.nan if timing is None else self.bound.seconds / timing.median_s
 
     def gbytes(self, who: str, row: Row) -> float:
         """Rate of its operands in GB/s; NaN if it was not measured."""
@@ -196,7 +204,8 @@ def measure(
     rows = tuple(rows)
     problem, data = layer.problem, operands(layer.problem)
     judge = Judge(problem, data)
-    chosen = ours.plan(problem)
+    plans = ours.plans(problem)
+    chosen = plans[0]
     calls: dict[str, Call] = {}
     errors: dict[str, float] = {}
     remarks = []
@@ -232,6 +241,7 @@ def measure(
         ),
         errors=errors,
         timings=timings,
+        bound=bound(plans, threads.get_num_threads()),
     )
     return measurement, remarks
 

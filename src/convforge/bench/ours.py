@@ -62,6 +62,14 @@ class Convforge:
         except UnsupportedProblem as error:
             raise Unable(str(error)) from error
 
+    def plain_plan(self, problem: Problem) -> Plan:
+        """The plan that is given plain weights every time, as in training."""
+        return plan(problem, replace(self.policy, prepared=False))
+
+    def plans(self, problem: Problem) -> tuple[Plan, ...]:
+        """The one plan of a call."""
+        return (self.plan(problem),)
+
     def calls(self, problem: Problem, data: Operands, rows: Iterable[Row]) -> dict[Row, Call]:
         """Ready-made calls, less those that there are not.
 
@@ -78,7 +86,7 @@ class Convforge:
         return {row: call for row, call in made.items() if call is not None}
 
     def _plain(self, problem: Problem, data: Operands) -> Call:
-        run = plan(problem, replace(self.policy, prepared=False))
+        run = self.plain_plan(problem)
         return Call(partial(run, *data.arrays, **data.epilogue), _values)
 
     def _warm(self, problem: Problem, data: Operands) -> Call:

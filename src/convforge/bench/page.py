@@ -178,6 +178,8 @@ def _all_columns(table: Record) -> Iterator[tuple[str, list[str]]]:
     for row in Row:
         yield f"{row} × best", [_ratio(layer, row) for layer in layers]
     yield "best peer", [_best_peer(layer) for layer in layers]
+    yield "of bound", [_share_of_bound(layer) for layer in layers]
+    yield "bound by", [_bound_by(layer) for layer in layers]
     yield "spread", [_spread(layer) for layer in layers]
 
 
@@ -198,6 +200,16 @@ def _best_peer(layer: Record) -> str:
     """On warm weights, or on the only row there is."""
     best = layer["best"].get(Row.WARM) or next(iter(layer["best"].values()), None)
     return _PEER_TITLES.get(best["peer"], best["peer"]) if best else ""
+
+
+def _share_of_bound(layer: Record) -> str:
+    """Empty in results that are older than the bound."""
+    share = layer.get("bound", {}).get("share")
+    return f"{share:.0%}" if share else ""
+
+
+def _bound_by(layer: Record) -> str:
+    return str(layer["bound"]["by"]) if _share_of_bound(layer) else ""
 
 
 def _spread(layer: Record) -> str:

@@ -118,6 +118,11 @@ def _layer_record(table: Table, one: Measurement) -> dict[str, Any]:
             for peer in table.peers
             if not math.isnan(ratio := one.ratio(row, peer))
         },
+        "bound": {
+            "by": one.bound.by,
+            "ms": _number(one.bound.seconds * 1e3),
+            "share": _number(one.share_of_bound()),
+        },
         "best": {
             str(row): {"peer": peer, "ratio": _number(ratio)}
             for row in Row

@@ -131,6 +131,7 @@ def columns(table: Table) -> Iterator[Column]:
         return
     yield _rate(table, "plan", OURS, Row.WARM)
     yield Column("of\npeak", partial(share_of_peak, table), _percent, summarised=True)
+    yield Column("of\nbound", Measurement.share_of_bound, _percent, summarised=True)
     for peer in table.peers:
         yield _ratio("plan", peer, Row.WARM)
     if main:
@@ -156,6 +157,7 @@ def _against_the_best(table: Table) -> Iterator[Column]:
         yield Column(f"{what}\n/best", partial(_best, table, row), _judged_ratio, summarised=True)
         if row is Row.WARM:
             yield Column("of\npeak", partial(share_of_peak, table), _percent, summarised=True)
+            yield Column("of\nbound", Measurement.share_of_bound, _percent, summarised=True)
     yield Column("spread", spread, _percent)
     yield Column("error\nunits", lambda one: one.error_units, _two_digits)
 

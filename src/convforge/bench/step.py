@@ -76,9 +76,13 @@ class OurStep(Step):
         super().__init__(runner)
         self._ours = runner
 
-    def plan(self, problem: Problem) -> Plan:
-        """The plan of fprop."""
-        return self._ours.plan(problem)
+    def plans(self, problem: Problem) -> tuple[Plan, ...]:
+        """Those of all directions, fprop first."""
+        assert isinstance(problem, ConvProblem)
+        return tuple(
+            self._ours.plain_plan(replace(problem, direction=direction))
+            for direction in directions(problem)
+        )
 
     def tolerance(self, problem: Problem) -> Tolerance:
         """What the algorithm of this direction promises."""
