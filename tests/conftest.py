@@ -5,13 +5,18 @@ At the end stands a count of what could not run.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import os
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from convforge.testing import peers
+
+# JAX compiles each shape that it is compared on; code that runs once need not be fast.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # In CI this inherits Hypothesis's own profile for it: the same examples every time.
 settings.register_profile("convforge", deadline=None)
@@ -20,6 +25,11 @@ settings.load_profile("convforge")
 # An algorithm of ours may err by 4 units, and the other framework's is given as many.
 MOST_UNITS = 8
 OPSET = 19  # the first whose AveragePool has dilations
+
+
+def pytest_collection_finish() -> None:
+    """Twenty thousand collected tests stay to the end: the collector need not look at them."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
