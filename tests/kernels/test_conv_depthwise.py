@@ -44,8 +44,9 @@ def problems():
         for direction in Direction:
             for order in ORDERS if spatial == 2 and geometry in MIXED else Order:
                 yield parse(cases.spell(direction, "f32", order, geometry))
-        yield parse(cases.spell("dgrad", "f64", "last", geometry))
-        yield parse(cases.spell("wgrad", "f64", "first", geometry))
+    for dgrad, wgrad in zip(GEOMETRIES[::2], GEOMETRIES[1::2], strict=True):
+        yield parse(cases.spell("dgrad", "f64", "last", dgrad))
+        yield parse(cases.spell("wgrad", "f64", "first", wgrad))
 
 
 @pytest.mark.parametrize("problem", [*problems()], ids=str)
