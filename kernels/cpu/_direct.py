@@ -6,7 +6,7 @@ from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Machine, Step
 from convforge.kernels.cpu._convert import stored_itemsize
-from convforge.kernels.cpu._gather import Gather, Taps, gathers
+from convforge.kernels.cpu._gather import Gather, Taps, gathers, is_pointwise
 from convforge.kernels.cpu._images import Images, output_strides, unpadded
 from convforge.kernels.cpu._locate import (
     GRID_BYTES,
@@ -42,16 +42,13 @@ from convforge.kernels.cpu._tile import (
     tile_store,
 )
 from convforge.kernels.cpu._vector import itemsize, lanes
-from convforge.problem import ConvProblem, Direction
+from convforge.problem import ConvProblem, Direction, Order
 from convforge.runtime.args import Layout, pack_table
-from convforge.runtime.jit import device, kernel
+from convforge.runtime.jit import kernel
 from convforge.runtime.memory import LINE_BYTES
-from convforge.runtime.rawmem import copy_bytes, fill_bytes, load_word, store_word
+from convforge.runtime.rawmem import fill_bytes, load_word
 from convforge.runtime.tasks import claimed
 
-_SET_BYTES = 4096
-"""Rows this far apart share one set of the L1: more of them than ways evict each other."""
-_SKEW_BYTES = 64
 _FAR_BYTES = 8 << 20
 """Results channels last that are larger are taken to come from memory, whatever the caches."""
 _FINDING_STEPS = 16
@@ -62,7 +59,7 @@ MOST_TASKS_PER_THREAD = 4
 DIRECT = Layout(
     "Direct",
     "blocks first_block batch run line_run step tap_panel_bytes panel_bytes "
-    "group_source_bytes group_channels scratch_bytes zero_bytes zero_byte starts copies plain "
+    "group_source_bytes group_channels scratch_bytes zero_bytes zero_byte starts plain "
     "offsets offsets_at ahead next_tile",
 )
 _direct = DIRECT.view
@@ -107,8 +104,6 @@ def gather_multiply(tile, constants, pointers, worker, work):
         many, run, first_tap = g.taps, c.run, taps
         if across:
             many, run, first_tap = g.lines, c.line_run, taps + g.lines_at
-        if c.copies:
-            _copy_rows(tile, table, zeros + c.zero_bytes, c.run * size)
         following = load_word(table) + c.next_tile
         last = min(first + c.batch, c.blocks) - 1
         for block in range(first, last + 1):
@@ -154,14 +149,13 @@ def gather_multiply(tile, constants, pointers, worker, work):
                 store_planes(tile, s, slab, count, left, pixels, output)
 
 
-@device
-def _copy_rows(tile, table, target, nbytes):
-    """Move the rows of a tile next to each other, skewed, and point the table at them."""
-    for i in range(tile_rows(tile)):
-        source = load_word(table + 8 * i)
-        copy_bytes(target, source, nbytes)
-        store_word(table + 8 * i, target)
-        target += nbytes + _SKEW_BYTES
+def pixels_apart(problem: ConvProblem) -> int:
+    """Bytes from the source pixel of a tile's row to that of the next row."""
+    fprop = problem.direction is Direction.FPROP
+    source, channels = (problem.x, problem.C) if fprop else (problem.y, problem.K)
+    if is_pointwise(problem) and source.order is Order.CHANNELS_FIRST:
+        channels = 1
+    return channels * source.dtype.itemsize * (problem.axes[-1].stride if fprop else 1)
 
 
 class GatherMultiply:
@@ -181,8 +175,6 @@ class GatherMultiply:
         longest = max(length for length, _ in self.lines) * self.run
         self.zero_bytes = -(-longest * self.size // 64) * 64
         used = table_bytes(tile) + slab_bytes(tile, self.size) + self.zero_bytes
-        if self.run * self.size >= _SET_BYTES:
-            used += tile.rows * (self.run * self.size + _SKEW_BYTES)
         self.scratch = Buffer(name="scratch", nbytes=-(-used // 64) * 64, scope="worker")
         self.blocks = range(-(-self.outputs // tile.width))
         self.panel_bytes = problem.taps * self.inputs * tile.width * self.size
@@ -206,9 +198,6 @@ class GatherMultiply:
         if io.source_planes:
             step, pixel_bytes = prod(grid.source) * size, size
             image_bytes = self.inputs * problem.groups * step
-        copies = (
-            len(grid.taps) == 1 and self.run * size >= _SET_BYTES and pixel_bytes % _SET_BYTES == 0
-        )
         columns = len(blocks) * tile.width * problem.groups
         source_bytes = grid.images * prod(grid.source) * self.inputs * problem.groups * size
         output_bytes = grid.pixels * min(columns, self.outputs * problem.groups) * size
@@ -240,13 +229,12 @@ class GatherMultiply:
                 zero_bytes=self.zero_bytes,
                 zero_byte=tile.zero_byte,
                 starts=problem.groups * len(self.blocks) * self.panel_bytes,
-                copies=copies,
                 plain=not (problem.post or problem.accumulate),
                 offsets=len(offsets),
                 offsets_at=_DIRECT_BYTES + STORE_BYTES + len(space),
                 # What stays near from call to call is not asked for: asking has its price.
                 ahead=output_bytes > (self.machine.l2_bytes if io.planes else _FAR_BYTES),
-                next_tile=tile.rows * pixel_bytes if adjacent and not copies else 0,
+                next_tile=tile.rows * pixel_bytes if adjacent else 0,
             )
             + pack_store(problem, row_bytes, plane_bytes)
             + space

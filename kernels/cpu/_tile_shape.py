@@ -19,18 +19,23 @@ _MOST_FEW = 2
 _WORTH_COMPILING, _WORTH_FLOPS = 0.95, 5e5
 """Share of the preferred tile's work, and work, that another one must save: a layer of some
 microseconds is not worth a second of compilation."""
+SET_BYTES = 4096
+"""Memory this far apart shares one set of the L1, which has a way for each so many bytes."""
+_WAYS_FOR_WEIGHTS = 2
+"""Of a set, for what streams past the rows' lines until all of these have been read."""
 _ONE_COLUMN_RATE = 0.87
 """A one-column tile loads a splat per FMA; the share of the peak that the choice assumes."""
 
 
 def choose_shape(
-    machine: Machine, itemsize: int, gemm_m: int, gemm_n: int, gemm_k: int
+    machine: Machine, itemsize: int, gemm_m: int, gemm_n: int, gemm_k: int, apart: int = 0
 ) -> tuple[int, int]:
     """Rows and columns that waste the least of the tile.
 
     Args:
         gemm_m, gemm_n: Pixels and channels, rounded up to the tile.
         gemm_k: Products summed for each of them, over all groups.
+        apart: Bytes from a row of the tile to the next, in memory that it reads in place.
     """
     lanes = machine.vector_bytes // itemsize
 
@@ -40,7 +45,11 @@ def choose_shape(
         work = -(-gemm_m // rows) * rows * -(-gemm_n // width) * width
         return work / (_ONE_COLUMN_RATE if columns == 1 else 1.0)
 
-    preferred, *others = SHAPES[machine.isa]
+    shapes = SHAPES[machine.isa]
+    if apart and apart % SET_BYTES == 0:
+        most = machine.l1_bytes // SET_BYTES - _WAYS_FOR_WEIGHTS
+        shapes = tuple(shape for shape in shapes if shape[0] <= most) or (min(shapes),)
+    preferred, *others = shapes
     if gemm_m <= _MOST_FEW:
         others.append(FEW_ROWS[machine.isa])
     best = min(others, key=cost)

@@ -30,7 +30,7 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
-from convforge.kernels.cpu._direct import GatherMultiply
+from convforge.kernels.cpu._direct import GatherMultiply, pixels_apart
 from convforge.kernels.cpu._images import FEW_CHANNELS, images
 from convforge.kernels.cpu._outer import outer_program
 from convforge.kernels.cpu._outer_grid import run_of
@@ -152,7 +152,8 @@ def default_config(problem: ConvProblem, machine: Machine) -> DirectConfig | Non
     fprop = problem.direction is Direction.FPROP
     pixels = problem.N * prod(problem.out if fprop else problem.size)
     channels, summed = (problem.group_K, problem.C) if fprop else (problem.group_C, problem.K)
-    return DirectConfig(*choose_shape(machine, size, pixels, channels, summed * problem.taps))
+    sizes = size, pixels, channels, summed * problem.taps
+    return DirectConfig(*choose_shape(machine, *sizes, pixels_apart(problem)))
 
 
 def _wgrad_config(problem: ConvProblem, machine: Machine) -> DirectConfig | None:

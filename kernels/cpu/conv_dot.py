@@ -27,7 +27,7 @@ from convforge.contract import (
     WeightFormat,
 )
 from convforge.kernels.cpu._around import StandIn, around
-from convforge.kernels.cpu._direct import GatherMultiply
+from convforge.kernels.cpu._direct import GatherMultiply, pixels_apart
 from convforge.kernels.cpu._dot import (
     INSTRUCTIONS,
     SIGN,
@@ -100,7 +100,8 @@ class ConvDot:
         pixels = problem.N * prod(problem.out if fprop else problem.size)
         channels, summed = (problem.group_K, problem.C) if fprop else (problem.group_C, problem.K)
         units = summed * problem.taps * problem.x.dtype.itemsize // UNIT_BYTES
-        config = DotConfig(*choose_shape(machine, UNIT_BYTES, pixels, channels, units))
+        apart = pixels_apart(_of_units(problem))
+        config = DotConfig(*choose_shape(machine, UNIT_BYTES, pixels, channels, units, apart))
         workspace = self.program(problem, config, machine).workspace_bytes(machine.threads)
         if workspace <= workspace_limit:
             yield config

@@ -72,3 +72,28 @@ def test_another_tile_must_save_what_its_compilation_is_worth():
     channels = facts.vector_bytes // 4
     assert choose_shape(facts, 4, 10_000, channels, 1) == preferred
     assert choose_shape(facts, 4, 10_000, channels, 1_000) in others
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fprop:f32:nhwc:n1c1024h5w6_k33r1s1",
+        "fprop:f32:nhwc:n1c512h11w13_k33r1s1_st2x2",
+        "fprop:f32:nhwc:n1c1024h5w6_k33r1s1_p1x1",
+        "dgrad:f32:nhwc:n1c33h6w8_k1024r2s2_st2x2_p1x1",
+    ],
+)
+def test_rows_that_share_a_set_of_the_l1_fit_its_ways(text):
+    facts = machine.cpu()
+    chosen = plan(text, Policy(algorithm="conv_direct"))
+    fewest = min(rows for rows, _ in SHAPES[facts.isa])
+    assert chosen.config.rows <= max(facts.l1_bytes // 4096, fewest)
+    arrays = operands(chosen.problem, "integers").arrays
+    assert np.array_equal(chosen(*arrays), reference.compute(chosen.problem, *arrays))
+
+
+def test_rows_in_other_sets_have_the_preferred_tile():
+    facts = machine.cpu()
+    preferred = SHAPES[facts.isa][0]
+    for apart in (4 * 1024 + 64, 2048, 4):
+        assert choose_shape(facts, 4, 10_000, 1 << 12, 1_000, apart) == preferred
