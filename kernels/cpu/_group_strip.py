@@ -11,6 +11,9 @@ their places at the end, once for each output::
 Wide groups, of a vector or more: an input is repeated in all lanes, which are the outputs::
 
     y[t] += w[c] * x[t][c]                                  for every tap and input c
+
+Where neighbouring taps meet neighbouring outputs in one element, it is repeated once for a chunk
+of taps: alone, every product would wait for a load of its own, and there are two of either a cycle.
 """
 
 from __future__ import annotations
@@ -35,9 +38,9 @@ from convforge.runtime.configuration import Configuration
 class GroupStripType(StripType):
     """Numba type of the configuration: a strip, and the members of a group."""
 
-    def __init__(self, element: str, lanes: int, pixels: int, members: int):
-        super().__init__(element, lanes, pixels, 1, 1, masked=False)
-        self.name = f"GroupStrip[{element}x{lanes},{pixels},{members}]"
+    def __init__(self, element: str, lanes: int, pixels: int, members: int, taps: int):
+        super().__init__(element, lanes, pixels, taps, 1, masked=False)
+        self.name = f"GroupStrip[{element}x{lanes},{pixels},{members},{taps}]"
         self.members, self.columns = members, max(1, members // lanes)
         self.turns = members if members < lanes else self.columns
         self.outputs = types.UniTuple(self.vector, self.columns * pixels)
@@ -50,10 +53,11 @@ class GroupStrip(Configuration):
     Attributes:
         lanes: Elements of a vector. pixels: Outputs of a strip.
         members: Channels of a group, on either side; divides the lanes, or is divided by them.
+        taps: Of a chunk; the next one meets in an output what this one meets in the next output.
     """
 
-    def __init__(self, element: str, lanes: int, pixels: int, members: int):
-        self._numba_type_ = GroupStripType(element, lanes, pixels, members)
+    def __init__(self, element: str, lanes: int, pixels: int, members: int, taps: int = 1):
+        self._numba_type_ = GroupStripType(element, lanes, pixels, members, taps)
         self.lanes, self.pixels, self.members = lanes, pixels, members
 
     @property
@@ -99,43 +103,53 @@ def group_exchanged(context, strip, sums, x, step, w):
         _, packed, x, step, w = args
         places = [apart(builder, x, step, t) for t in range(strip.pixels)]
         elements = [load_vector(builder, place, strip) for place in places]
-        return _products(builder, strip, packed, elements, w)
+        weights = _weights(builder, strip, w)
+        for t, element in enumerate(elements):
+            packed = _products(builder, strip, packed, t, element, weights)
+        return packed
 
     return strip.sums(strip, strip.sums, *(types.int64,) * 3), codegen
 
 
 @intrinsic
-def group_repeated(context, strip, sums, x, step, w):
-    """Add the products of one input of each output with its weights.
+def group_repeated(context, strip, sums, x, step, w, tap_bytes):
+    """Add the products of one input of each output with its weights, for a chunk of taps.
 
     Args:
-        x: Address of output 0's input. step: Bytes to the next output's.
-        w: Address of the weights, a vector for each column.
+        x: Address of output 0's input. step: Bytes to the next output's, and to the next tap's.
+        w: Address of the weights, a vector for each column. tap_bytes: To those of the next tap.
     """
 
     def codegen(context, builder, signature, args):
-        _, packed, x, step, w = args
-        places = [apart(builder, x, step, t) for t in range(strip.pixels)]
-        elements = [
-            broadcast(builder, load_element(builder, place, strip), strip.vector.llvm)
-            for place in places
+        _, packed, place, step, w, tap_bytes = args
+        taps = [
+            _weights(builder, strip, apart(builder, w, tap_bytes, s)) for s in range(strip.taps)
         ]
-        return _products(builder, strip, packed, elements, w)
+        for t in range(strip.pixels + strip.taps - 1):
+            element = load_element(builder, place, strip)
+            element = broadcast(builder, element, strip.vector.llvm)
+            for s, weights in enumerate(taps):
+                if 0 <= t - s < strip.pixels:
+                    packed = _products(builder, strip, packed, t - s, element, weights)
+            place = builder.add(place, step)
+        return packed
 
-    return strip.sums(strip, strip.sums, *(types.int64,) * 3), codegen
+    return strip.sums(strip, strip.sums, *(types.int64,) * 4), codegen
 
 
-def _products(builder, strip, packed, elements, w):
-    """``sums[t][d] += w[d] * elements[t]``."""
+def _weights(builder, strip, w):
+    """A vector for each turn."""
     size = strip.lanes * strip.vector.itemsize
-    weights = [
+    return [
         load_vector(builder, builder.add(w, constant(d * size)), strip) for d in range(strip.turns)
     ]
-    for t, element in enumerate(elements):
-        for d, weight in enumerate(weights):
-            i = t * strip.turns + d
-            total = multiply_add(builder, weight, element, builder.extract_value(packed, i))
-            packed = builder.insert_value(packed, total, i)
+
+
+def _products(builder, strip, packed, t, element, weights):
+    """``sums[t][d] += w[d] * element``."""
+    for i, weight in enumerate(weights, t * strip.turns):
+        total = multiply_add(builder, weight, element, builder.extract_value(packed, i))
+        packed = builder.insert_value(packed, total, i)
     return packed
 
 

@@ -23,7 +23,7 @@ from convforge.kernels.cpu._group_strip import (
 )
 from convforge.kernels.cpu._grouped_slab import SLAB_BYTES, slab, slab_bring, slab_view
 from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
-from convforge.kernels.cpu._strip import strip_pixels
+from convforge.kernels.cpu._strip import strip_pixels, strip_taps
 from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
@@ -44,10 +44,10 @@ _pointers = _POINTERS.view
 
 
 @device
-def _list_taps(b, axes, depths, h, top, place_bytes, tap_bytes, taps):
+def _list_taps(b, axes, depths, h, top, place_bytes, tap_bytes, chunk, taps):
     """List the taps that a row of the output meets, behind the address of the list's end.
 
-    Bytes from the slab's first place, bytes from the first weight.
+    Of each chunk the first: bytes from the slab's first place, bytes from the first weight.
     """
     d_axis, h_axis, w_axis = axes
     d_low, d_high = depths
@@ -59,7 +59,7 @@ def _list_taps(b, axes, depths, h, top, place_bytes, tap_bytes, taps):
             row = h_axis.first + h * h_axis.step + kh * h_axis.tap_step - top
             row += (kd - d_low) * b.rows
             h_tap = (d_tap + h_axis.tap_first + kh * h_axis.tap_apart) * w_axis.filter
-            for kw in range(w_axis.taps):
+            for kw in range(0, w_axis.taps, chunk):
                 store_word(at, (row * b.columns + kw * w_axis.tap_step) * place_bytes)
                 tap = h_tap + w_axis.tap_first + kw * w_axis.tap_apart
                 store_word(at + 8, tap * tap_bytes)
@@ -68,15 +68,13 @@ def _list_taps(b, axes, depths, h, top, place_bytes, tap_bytes, taps):
 
 
 @inlined
-def _add_tap(strip, sums, x, step, w):
-    """Add what a tap gives to a strip: at once, or input by input in a wide group."""
+def _add_taps(strip, sums, x, step, w, tap_bytes):
+    """Add what a chunk of taps gives to a strip: at once, or input by input in a wide group."""
     if group_members(strip) < lanes(strip):
         return group_exchanged(strip, sums, x, step, w)
     for c in range(group_members(strip)):
-        near = x + c * itemsize(strip)
-        sums = group_repeated(
-            strip, sums, near, step, w + c * group_columns(strip) * vector_bytes(strip)
-        )
+        vector = w + c * group_columns(strip) * vector_bytes(strip)
+        sums = group_repeated(strip, sums, x + c * itemsize(strip), step, vector, tap_bytes)
     return sums
 
 
@@ -121,7 +119,8 @@ def grouped_rows(strip, constants, pointers, worker, work):
                 h_axis = axis_view(h_axes + h % h_phases * AXIS_BYTES)
                 axes = d_axis, h_axis, axis_view(w_axes + phase * AXIS_BYTES)
                 to = taps + ((h - band) * w_phases + phase) * list_bytes
-                _list_taps(b, axes, depths, h // h_phases, top, place, tap_bytes, to)
+                row = h // h_phases
+                _list_taps(b, axes, depths, row, top, place, tap_bytes, strip_taps(strip), to)
         ahead = p.source + ((depth * b.from_h + top + b.rows) * b.from_w) * pixel
         for c in range(begin, end, width):
             # The last vector overlaps the one before where channels do not fill it.
@@ -136,7 +135,7 @@ def grouped_rows(strip, constants, pointers, worker, work):
                 for phase in range(w_phases):
                     w_axis = axis_view(w_axes + phase * AXIS_BYTES)
                     met = taps + ((h - band) * w_phases + phase) * list_bytes
-                    step = w_axis.step * place
+                    step, apart = w_axis.step * place, w_axis.tap_apart * tap_bytes
                     last = min(first + b.span, w_axis.count)
                     for i in range(first, last, pixels):
                         count = min(pixels, last - i)
@@ -147,7 +146,7 @@ def grouped_rows(strip, constants, pointers, worker, work):
                         sums = group_zeros(strip)
                         for tap in range(met + 8, load_word(met), _TAP_BYTES):
                             x, w = near + load_word(tap), weights + load_word(tap + 8)
-                            sums = _add_tap(strip, sums, x, step, w)
+                            sums = _add_taps(strip, sums, x, step, w, apart)
                         outputs = group_outputs(strip, sums)
                         target = (plane * b.to_h + h) * b.to_w + phase + i * w_phases
                         if g.plain and done == 0:

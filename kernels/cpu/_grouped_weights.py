@@ -43,9 +43,10 @@ def pack_groups(strip, constants, pointers, worker, work):
                         target += size
 
 
-def group_format(problem: ConvProblem, strip: GroupStrip) -> WeightFormat:
-    """What :func:`pack_groups` makes of the weights."""
-    size, members = problem.w.dtype.itemsize, strip.members
+def group_format(problem: ConvProblem, lanes: int) -> WeightFormat:
+    """What :func:`pack_groups` makes of the weights, whatever the length of strips."""
+    size, members = problem.w.dtype.itemsize, problem.group_C
+    strip = GroupStrip(problem.w.dtype.value, lanes, 1, members)
     first = problem.w.order is Order.CHANNELS_FIRST
     k_bytes = members * problem.taps * size
     c_bytes = problem.taps * size if first else size
@@ -72,7 +73,7 @@ def group_format(problem: ConvProblem, strip: GroupStrip) -> WeightFormat:
     letter = "c" if dgrad else "k"
     geometry = "x".join(str(n) for n in (problem.C, members, *problem.filter))
     return WeightFormat(
-        id=f"{letter}groups{strip.lanes}:{problem.w.dtype}:{geometry}",
+        id=f"{letter}groups{lanes}:{problem.w.dtype}:{geometry}",
         nbytes=nbytes,
         pack=Program(steps=(step,)),
     )

@@ -30,8 +30,8 @@ _OTHER_REGISTERS = 8
 _FEWEST_SUMS = 12
 """With fewer, sums wait for one another: two a cycle, and four or five cycles each."""
 
-_TAPS = (3, 1)
-"""That wgrad may sum at once: a row of the most common filter."""
+_CHUNK = 3
+"""Taps that may be summed at once: a row of the most common filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class ConvGrouped:
         assert isinstance(problem, ConvProblem)
         if problem.direction is Direction.WGRAD:
             return None
-        return group_format(problem, _strip(problem, config))
+        return group_format(problem, config.lanes)
 
     def program(self, problem: Problem, config: GroupedConfig, machine: Machine) -> Program:
         """One launch, between those that rearrange images where needed."""
@@ -98,7 +98,11 @@ class ConvGrouped:
 
 
 def _strip(problem: ConvProblem, config: GroupedConfig) -> GroupStrip:
-    return GroupStrip(problem.x.dtype.value, config.lanes, config.pixels, problem.group_C)
+    """Chunks of taps where they pay and there are such: a step of an output is that of a tap."""
+    axis, members = problem.axes[-1], problem.group_C
+    shares = members == config.lanes and axis.stride == axis.dilation
+    taps = _CHUNK if shares and axis.filter % _CHUNK == 0 else 1
+    return GroupStrip(problem.x.dtype.value, config.lanes, config.pixels, members, taps)
 
 
 def _outer(problem: ConvProblem, config: GroupedConfig, machine: Machine) -> GroupOuter:
@@ -123,7 +127,7 @@ def _default_taps(problem: ConvProblem, lanes: int, machine: Machine) -> int:
         tiles = -(-problem.taps // taps) * (members // rows)
         return tiles * (max(rows * across, _FEWEST_SUMS) + rows + across)
 
-    return min(_TAPS, key=cost)
+    return min((_CHUNK, 1), key=cost)
 
 
 def _default_config(problem: ConvProblem, machine: Machine) -> GroupedConfig:

@@ -27,6 +27,10 @@ GEOMETRIES = (
     "n1c64h10w15_k64r3s3_st2x2_p1x1_g2",
     "n1c64h20w9_k64r3s2_p1x0_d1x2_g2",
     "n1c64h3w2600_k64r3s3_p1x1_g16",
+    # Taps in chunks, where lanes are as many as members: 16 or 8, every stride that is a dilation.
+    "n1c24h5w13_k24r3s3_p1x1_g3",
+    "n1c32h9w11_k32r3s3_st2x2_p2x2_d2x2_g2",
+    "n1c32h4w15_k32r2s6_p1x3_g2",
 )
 RESNEXT = (
     "c128h56w56_k128r3s3_p1x1_g32",
