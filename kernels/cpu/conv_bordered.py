@@ -29,8 +29,8 @@ from convforge.contract import (
 )
 from convforge.kernels.cpu import conv_depthwise, conv_direct, conv_fft, conv_grouped
 from convforge.kernels.cpu import conv_winograd3x3 as winograd
+from convforge.kernels.cpu._adapter import Adapter
 from convforge.kernels.cpu._around import renamed
-from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION
 from convforge.kernels.cpu._strips import ADD, CUT, PUT, Span, strip_step
 from convforge.problem import Axis, ConvProblem, Direction, PadMode, PostOp, Problem
 
@@ -58,38 +58,31 @@ class Strips:
     sides: int
 
 
-class ConvBordered:
+class ConvBordered(Adapter):
     """An algorithm of zeros as one of other pad modes: ``cpu.conv_bordered.direct`` and so on."""
 
-    revision = 1
+    stem = "conv_bordered"
 
-    def __init__(self, inner: Algorithm) -> None:
-        self.inner = inner
-        self.name = inner.name.replace("cpu.conv_", "cpu.conv_bordered.")
-        self.tolerance = inner.tolerance
-        self.traits = inner.traits
-
-    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """Pad modes other than zeros; the image and its strips with the inner algorithm."""
-        if not isinstance(problem, ConvProblem):
-            return NOT_A_CONVOLUTION
+    def refuses(self, problem: ConvProblem, machine: Machine) -> Rejected | None:
+        """Zeros around the image, and strips that the inner algorithm does not take."""
         if not _bordered(problem):
             return Rejected("zeros around the image: the inner algorithm needs no help")
-        refusal = self.inner.supports(_image(problem), machine)
-        if refusal is not None:
-            return refusal
         if problem.post and problem.direction is Direction.DGRAD:
             return Rejected(f"dgrad with {'+'.join(problem.post)}: borders are added after the sum")
         refusals = (self.inner.supports(each.problem, machine) for each in strips(problem))
         return next(filter(None, refusals), None)
+
+    def inside(self, problem: ConvProblem) -> ConvProblem:
+        """The whole image with zeros around it: right but for the border."""
+        return replace(problem, axes=tuple(map(_zeros, problem.axes)))
 
     def configs(
         self, problem: Problem, machine: Machine, workspace_limit: int
     ) -> Iterator[BorderedConfig]:
         """The inner algorithm's for the image, and for strips what reads the same weights."""
         assert isinstance(problem, ConvProblem)
-        for image in self.inner.configs(_image(problem), machine, workspace_limit):
-            wanted = self.inner.weight_format(_image(problem), image)
+        for image in self.inner.configs(self.inside(problem), machine, workspace_limit):
+            wanted = self.inner.weight_format(self.inside(problem), image)
             config = BorderedConfig(
                 image,
                 tuple(
@@ -115,7 +108,7 @@ class ConvBordered:
     def weight_format(self, problem: Problem, config: BorderedConfig) -> WeightFormat | None:
         """The inner algorithm's."""
         assert isinstance(problem, ConvProblem)
-        return self.inner.weight_format(_image(problem), config.image)
+        return self.inner.weight_format(self.inside(problem), config.image)
 
     def program(self, problem: Problem, config: BorderedConfig, machine: Machine) -> Program:
         """Cut strips out of what is read, run the image, then every axis' strips."""
@@ -123,7 +116,7 @@ class ConvBordered:
         before: list[Step] = []
         after: list[Step] = []
         buffers: list[Buffer] = []
-        image = self.inner.program(_image(problem), config.image, machine)
+        image = self.inner.program(self.inside(problem), config.image, machine)
         programs = [image]
         for i, (each, own) in enumerate(zip(strips(problem), config.strips, strict=True)):
             program = self.inner.program(each.problem, own, machine)
@@ -175,11 +168,6 @@ def _bordered(problem: ConvProblem) -> tuple[int, ...]:
 
 def _zeros(axis: Axis) -> Axis:
     return replace(axis, pad_mode=PadMode.ZEROS)
-
-
-def _image(problem: ConvProblem) -> ConvProblem:
-    """The whole image with zeros around it: right but for the border."""
-    return replace(problem, axes=tuple(map(_zeros, problem.axes)))
 
 
 @lru_cache(maxsize=1024)

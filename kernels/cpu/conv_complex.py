@@ -17,43 +17,22 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
-from convforge.contract import (
-    Algorithm,
-    Buffer,
-    Config,
-    Machine,
-    Program,
-    Rejected,
-    WeightFormat,
-)
+from convforge.contract import Buffer, Machine, Program, Rejected
 from convforge.kernels.cpu import conv_direct, conv_im2col, conv_winograd3x3
+from convforge.kernels.cpu._adapter import OUTPUT, Adapter
 from convforge.kernels.cpu._around import StandIn, around, used_by
 from convforge.kernels.cpu._complex import REAL, combine_step, expand_step
 from convforge.kernels.cpu._planes import is_channels_last, transpose_step
-from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION
-from convforge.problem import ConvProblem, Direction, DType, Operand, Order, PostOp, Problem
-
-_OUTPUT = {Direction.FPROP: "y", Direction.DGRAD: "x", Direction.WGRAD: "w"}
+from convforge.problem import ConvProblem, Direction, DType, Operand, Order, PostOp
 
 
-class ConvComplex:
+class ConvComplex(Adapter):
     """An algorithm of reals as one of complex numbers: ``cpu.conv_complex.direct`` and so on."""
 
-    revision = 1
+    stem = "conv_complex"
 
-    def __init__(self, inner: Algorithm) -> None:
-        self.inner = inner
-        self.name = inner.name.replace("cpu.conv_", "cpu.conv_complex.")
-        self.tolerance = inner.tolerance
-        self.traits = inner.traits
-
-    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """Complex numbers whose real problem the inner algorithm takes."""
-        if not isinstance(problem, ConvProblem):
-            return NOT_A_CONVOLUTION
-        refusal = self.inner.supports(_real(problem), machine)
-        if refusal is not None:
-            return refusal
+    def refuses(self, problem: ConvProblem, machine: Machine) -> Rejected | None:
+        """Reals, mixed types, and activations."""
         types = {problem.x.dtype, problem.w.dtype, problem.y.dtype, problem.acc}
         if len(types) > 1 or problem.acc not in REAL:
             return Rejected(f"types {'/'.join(sorted(types))}: one of {'/'.join(REAL)} only")
@@ -62,49 +41,34 @@ class ConvComplex:
             return Rejected(f"{'/'.join(activations)} of complex numbers has no meaning")
         return None
 
-    def configs(self, problem: Problem, machine: Machine, workspace_limit: int) -> Iterable[Config]:
-        """The inner algorithm's, within what rearranged operands leave of the limit."""
-        assert isinstance(problem, ConvProblem)
-        own = sum(prod(_shape(problem, name)) for name in ("x", "y", "residual"))
-        own = 2 * own * problem.acc.itemsize + 1024
-        own += 2 * prod(problem.w_shape) * problem.acc.itemsize
-        return self.inner.configs(_real(problem), machine, max(0, workspace_limit - own))
+    def inside(self, problem: ConvProblem) -> ConvProblem:
+        """The problem with two real channels for each complex one, channels last."""
+        dtype = REAL.get(problem.acc, problem.acc)
+        operand = Operand(dtype=dtype, order=Order.CHANNELS_LAST)
+        return replace(
+            problem,
+            C=2 * problem.C,
+            K=2 * problem.K,
+            x=operand,
+            w=operand,
+            y=operand,
+            acc=dtype,
+            accumulate=problem.accumulate and problem.direction is not Direction.WGRAD,
+        )
 
-    def weight_format(self, problem: Problem, config: Config) -> WeightFormat | None:
-        """The inner algorithm's, packed from real blocks."""
-        assert isinstance(problem, ConvProblem)
-        form = self.inner.weight_format(_real(problem), config)
-        if form is None:
-            return None
-        pack = around(form.pack, [_blocks(problem)])
-        return replace(form, pack=pack)
+    def own_bytes(self, problem: ConvProblem) -> int:
+        """Of what is rearranged."""
+        images = sum(prod(_shape(problem, name)) for name in ("x", "y", "residual"))
+        return (2 * images + 2 * prod(problem.w_shape)) * problem.acc.itemsize + 1024
 
-    def program(self, problem: Problem, config: Config, machine: Machine) -> Program:
-        """Bring channels last, run the inner program, and back."""
-        assert isinstance(problem, ConvProblem)
-        real = _real(problem)
-        inner = self.inner.program(real, config, machine)
-        moved = [_moved(problem, name) for name in _not_in_place(problem)]
-        if "w" in used_by(inner):
+    def around(self, problem: ConvProblem, inner: Program) -> Program:
+        """Channels brought last, weights as real blocks, and back."""
+        used = used_by(inner)
+        moved = [_moved(problem, name) for name in _not_in_place(problem) if name in used]
+        if "w" in used:
             moved.append(_blocks(problem))
-        written = _OUTPUT[problem.direction]
-        return around(inner, moved, written=written, accumulates=real.accumulate)
-
-
-def _real(problem: ConvProblem) -> ConvProblem:
-    """The problem with two real channels for each complex one, channels last."""
-    dtype = REAL.get(problem.acc, problem.acc)
-    operand = Operand(dtype=dtype, order=Order.CHANNELS_LAST)
-    return replace(
-        problem,
-        C=2 * problem.C,
-        K=2 * problem.K,
-        x=operand,
-        w=operand,
-        y=operand,
-        acc=dtype,
-        accumulate=problem.accumulate and problem.direction is not Direction.WGRAD,
-    )
+        accumulates = problem.accumulate and problem.direction is not Direction.WGRAD
+        return around(inner, moved, written=OUTPUT[problem.direction], accumulates=accumulates)
 
 
 def _blocks(problem: ConvProblem) -> StandIn:
@@ -132,7 +96,7 @@ def _is_used(problem: ConvProblem, name: str) -> bool:
 def _images(problem: ConvProblem, name: str) -> tuple[Order, int, tuple[int, ...]]:
     """Order, channels and extents of an operand that is images."""
     if name == "residual":
-        name = _OUTPUT[problem.direction]
+        name = OUTPUT[problem.direction]
     if name == "x":
         return problem.x.order, problem.C, problem.size
     return problem.y.order, problem.K, problem.out

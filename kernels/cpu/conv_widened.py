@@ -12,19 +12,10 @@ See docs/algorithms/conv_widened.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
-from convforge.contract import (
-    Algorithm,
-    Buffer,
-    Config,
-    Machine,
-    Program,
-    Rejected,
-    WeightFormat,
-)
+from convforge.contract import Buffer, Machine, Program, Rejected
 from convforge.kernels.cpu import (
     conv_bordered,
     conv_depthwise,
@@ -33,10 +24,10 @@ from convforge.kernels.cpu import (
     conv_im2col,
     conv_winograd3x3,
 )
+from convforge.kernels.cpu._adapter import OUTPUT, Adapter
 from convforge.kernels.cpu._around import StandIn, around, used_by
 from convforge.kernels.cpu._convert import narrow_step, widen_step
-from convforge.kernels.cpu._refuse import NOT_A_CONVOLUTION
-from convforge.problem import ConvProblem, Direction, DType, PostOp, Problem
+from convforge.problem import ConvProblem, Direction, DType, PostOp
 
 _WIDE = {
     # The type of sums: what may be stored.
@@ -44,27 +35,15 @@ _WIDE = {
     DType.I32: (DType.I8, DType.U8, DType.I16, DType.I32),
     DType.I64: (DType.I8, DType.U8, DType.I16, DType.I32, DType.I64),
 }
-_OUTPUT = {Direction.FPROP: "y", Direction.DGRAD: "x", Direction.WGRAD: "w"}
 
 
-class ConvWidened:
+class ConvWidened(Adapter):
     """An algorithm of wide types as one of narrow types: ``cpu.conv_widened.direct`` and so on."""
 
-    revision = 1
+    stem = "conv_widened"
 
-    def __init__(self, inner: Algorithm) -> None:
-        self.inner = inner
-        self.name = inner.name.replace("cpu.conv_", "cpu.conv_widened.")
-        self.tolerance = inner.tolerance
-        self.traits = inner.traits
-
-    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
-        """Narrow types whose widened problem the inner algorithm takes."""
-        if not isinstance(problem, ConvProblem):
-            return NOT_A_CONVOLUTION
-        refusal = self.inner.supports(_widened(problem), machine)
-        if refusal is not None:
-            return refusal
+    def refuses(self, problem: ConvProblem, machine: Machine) -> Rejected | None:
+        """Types that are not narrow."""
         stored = {problem.x.dtype, problem.w.dtype, problem.y.dtype}
         if stored == {problem.acc}:
             return Rejected(f"type {problem.acc}: nothing to widen")
@@ -77,43 +56,28 @@ class ConvWidened:
             return Rejected("f16: this target has no instruction to convert it")
         return None
 
-    def configs(self, problem: Problem, machine: Machine, workspace_limit: int) -> Iterable[Config]:
-        """The inner algorithm's, within what the widened operands leave of the limit."""
-        assert isinstance(problem, ConvProblem)
-        own = sum(_nbytes(problem, name) for name in ("x", "w", "y", "residual"))
-        return self.inner.configs(_widened(problem), machine, max(0, workspace_limit - own))
+    def inside(self, problem: ConvProblem) -> ConvProblem:
+        """The same problem with all operands in the type of its sums."""
+        x, w, y = (replace(o, dtype=problem.acc) for o in (problem.x, problem.w, problem.y))
+        return replace(problem, x=x, w=w, y=y)
 
-    def weight_format(self, problem: Problem, config: Config) -> WeightFormat | None:
-        """The inner algorithm's, packed from widened weights."""
-        assert isinstance(problem, ConvProblem)
-        form = self.inner.weight_format(_widened(problem), config)
-        return form and replace(form, pack=_around(problem, form.pack))
+    def own_bytes(self, problem: ConvProblem) -> int:
+        """Of the widened operands."""
+        return sum(_nbytes(problem, name) for name in ("x", "w", "y", "residual"))
 
-    def program(self, problem: Problem, config: Config, machine: Machine) -> Program:
-        """Widen what is read, run the inner program, narrow what it writes."""
-        assert isinstance(problem, ConvProblem)
-        return _around(problem, self.inner.program(_widened(problem), config, machine))
-
-
-def _widened(problem: ConvProblem) -> ConvProblem:
-    """The same problem with all operands in the type of its sums."""
-    x, w, y = (replace(o, dtype=problem.acc) for o in (problem.x, problem.w, problem.y))
-    return replace(problem, x=x, w=w, y=y)
-
-
-def _around(problem: ConvProblem, inner: Program) -> Program:
-    """A program of wide operands, each narrow one that it names in a buffer of its own."""
-    narrow = (
-        name
-        for name in ("x", "w", "y", "bias", "residual")
-        if name in used_by(inner) and _stored(problem, name) is not problem.acc
-    )
-    return around(
-        inner,
-        [_wide(problem, name) for name in narrow],
-        written=_OUTPUT[problem.direction],
-        accumulates=problem.accumulate,
-    )
+    def around(self, problem: ConvProblem, inner: Program) -> Program:
+        """Each narrow operand that the program names in a buffer of its own."""
+        narrow = (
+            name
+            for name in ("x", "w", "y", "bias", "residual")
+            if name in used_by(inner) and _stored(problem, name) is not problem.acc
+        )
+        return around(
+            inner,
+            [_wide(problem, name) for name in narrow],
+            written=OUTPUT[problem.direction],
+            accumulates=problem.accumulate,
+        )
 
 
 def _wide(problem: ConvProblem, name: str) -> StandIn:
@@ -130,7 +94,7 @@ def _wide(problem: ConvProblem, name: str) -> StandIn:
 def _stored(problem: ConvProblem, name: str) -> DType:
     """Type of an operand in memory; bias and residual are of the output's."""
     if name in ("bias", "residual"):
-        name = _OUTPUT[problem.direction]
+        name = OUTPUT[problem.direction]
     return getattr(problem, name).dtype
 
 
@@ -139,7 +103,7 @@ def _elements(problem: ConvProblem, name: str) -> int:
     if name == "bias":
         return problem.C if problem.direction is Direction.DGRAD else problem.K
     if name == "residual":
-        name = _OUTPUT[problem.direction]
+        name = OUTPUT[problem.direction]
     return prod(getattr(problem, f"{name}_shape"))
 
 
