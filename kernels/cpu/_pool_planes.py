@@ -1,4 +1,4 @@
-"""Pooling whose window is the image, channels first: every plane is one run of memory."""
+"""Planes as runs of memory, channels first: windows as large as they, gradients of maxima."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from convforge.contract import Cost, KernelRef, Program, Step
+from convforge.kernels.cpu._pick import unforeseen
 from convforge.kernels.cpu._pool_max import larger, lowest
 from convforge.kernels.cpu._vector import (
     itemsize,
@@ -31,6 +32,8 @@ from convforge.runtime.tasks import claimed, claimed_runs
 
 _POINTERS = Layout("PlanesPointers", "source target indices")
 _pointers = _POINTERS.view
+_RUN_BYTES = 1 << 14
+"""Planes in an L1, cleared at once."""
 
 
 def program(
@@ -42,7 +45,9 @@ def program(
         name="planes",
         kernel=KernelRef(kernel, kind),
         operands=operands,
-        constants=PLANES.pack(count=count, length=prod(problem.size), divisor=divisor),
+        constants=PLANES.pack(
+            count=count, length=prod(problem.size), windows=prod(problem.out), divisor=divisor
+        ),
         tasks=count,
         cost=Cost(flops=problem.flops, bytes=problem.bytes),
     )
@@ -85,11 +90,13 @@ def mean_planes(kind, constants, pointers, worker, work):
         c = p.source + min(plane + 2, beyond - 1) * plane_bytes
         d = p.source + min(plane + 3, beyond - 1) * plane_bytes
         sum_a, sum_b, sum_c, sum_d = zeros(kind), zeros(kind), zeros(kind), zeros(kind)
-        for i in range(0, whole, width):
+        i = 0
+        while i < whole:
             sum_a = sum_a + load(kind, a + i * size)
             sum_b = sum_b + load(kind, b + i * size)
             sum_c = sum_c + load(kind, c + i * size)
             sum_d = sum_d + load(kind, d + i * size)
+            i = unforeseen(i + width)
         if whole < length:
             sum_a = sum_a + load_first(kind, a + whole * size, length - whole)
             sum_b = sum_b + load_first(kind, b + whole * size, length - whole)
@@ -112,14 +119,18 @@ def spread_planes(kind, constants, pointers, worker, work):
 
 @kernel
 def send_planes(kind, constants, pointers, worker, work):
-    """Backward of :func:`max_planes`: every plane is zeros and one element."""
+    """Backward of a maximum, channels first: zeros, and each dy where its index says."""
     g, p = planes_view(constants), _pointers(pointers)
-    size, length = itemsize(kind), g.length
-    for first, beyond in claimed_runs(work, worker, 16):
-        zeros_from = p.target + first * length * size
-        fill(kind, zeros_from, scalar(kind, 0), (beyond - first) * length)
-        for plane in range(first, beyond):
-            pixel = load_word(p.indices + plane * 8)
-            if 0 <= pixel < length:
-                value = load_scalar(kind, p.source + plane * size)
-                store_scalar(kind, p.target + (plane * length + pixel) * size, value)
+    size, length, windows = itemsize(kind), g.length, g.windows
+    for first, beyond in claimed_runs(work, worker, max(_RUN_BYTES // (length * size), 1)):
+        dx = p.target + first * length * size
+        fill(kind, dx, scalar(kind, 0), (beyond - first) * length)
+        dy, indices = p.source + first * windows * size, p.indices + first * windows * 8
+        for _ in range(first, beyond):
+            for i in range(windows):
+                pixel = load_word(indices + i * 8)
+                if 0 <= pixel < length:
+                    place = dx + pixel * size
+                    value = load_scalar(kind, place) + load_scalar(kind, dy + i * size)
+                    store_scalar(kind, place, value)
+            dx, dy, indices = dx + length * size, dy + windows * size, indices + windows * 8

@@ -29,8 +29,8 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
-from convforge.kernels.cpu import _pool_blocks as blocks
 from convforge.kernels.cpu import _pool_mean_backward as mean_backward
+from convforge.kernels.cpu import _pool_picks as picks
 from convforge.kernels.cpu import _pool_planes as planes
 from convforge.kernels.cpu._pool_max import (
     argmax_channels_first,
@@ -55,6 +55,8 @@ from convforge.problem import Direction, DType, Order, PoolKind, PoolProblem, Pr
 
 _STRIP_BYTES = 1 << 18
 """A strip of dx stays in the L2 while windows are added to it."""
+_SMALL_BYTES = 1 << 10
+"""Of a plane: several are cleared at once, and what a task costs is shared."""
 _LINES_BYTES = 1 << 13
 """Lines of an L1: read so long after they were written that the writes have arrived there."""
 _NEAR_BYTES = 8 << 20
@@ -109,6 +111,8 @@ class PoolWindow:
         """One launch; two, channels last, where the divisors of an average's gradient differ."""
         assert isinstance(problem, PoolProblem)
         kind = Wide(problem.x.dtype.value, config.lanes)
+        if _by_picks(problem, machine):
+            return picks.program(problem, kind, _NEAR_BYTES)
         if problem.kind is PoolKind.AVG:
             return _mean(problem, kind)
         if problem.direction is Direction.FPROP:
@@ -125,7 +129,7 @@ def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
     register = machine.vector_bytes // problem.x.dtype.itemsize
     if _whole_planes(problem):
         return WindowConfig(max(register, 4))  # the sums of four planes go into one vector
-    if _in_blocks(problem):
+    if _by_picks(problem, machine):
         return WindowConfig(register)
     w = spans(problem)[2]
     run = problem.C if _channels_last(problem) else max(w.target, w.source * w.adaptive)
@@ -143,8 +147,6 @@ def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
 def _max(problem: PoolProblem, kind: Wide) -> Program:
     if _whole_planes(problem) and not problem.indices:
         return planes.program(problem, planes.max_planes, kind, "x", "y")
-    if _in_blocks(problem):
-        return blocks.program(problem, kind)
     operands = ("x", "y", "indices" if problem.indices else "")
     if _channels_last(problem):
         return _rows(problem, max_channels_last, kind, operands)
@@ -160,7 +162,9 @@ def _max(problem: PoolProblem, kind: Wide) -> Program:
 
 
 def _max_backward(problem: PoolProblem, kind: Wide) -> Program:
-    if _whole_planes(problem):
+    plane_bytes = prod(problem.size) * problem.x.dtype.itemsize
+    small = plane_bytes <= _SMALL_BYTES and problem.N * problem.C >= _TASKS
+    if not _channels_last(problem) and (small or _whole_planes(problem)):
         return planes.program(problem, planes.send_planes, kind, "y", "x", "indices")
     axes = spans(problem)
     if _channels_last(problem) and not problem.adaptive and axes[2].axis.extent <= COLUMNS:
@@ -205,8 +209,6 @@ def _mean(problem: PoolProblem, kind: Wide) -> Program:
         return planes.program(problem, kernel, kind, source, target)
     if backward and not _channels_last(problem):
         return mean_backward.program(problem, kind)
-    if _in_blocks(problem):
-        return blocks.program(problem, kind)
     divisor, before = divisor_of(problem), Program(steps=())
     if backward and not divisor:
         before, source, divisor = divide_program(problem, kind), "shares", 1
@@ -277,9 +279,11 @@ def _block(channels: int, pieces: int, kind: Wide) -> int:
     return round_up(max(share, _RUN) if pieces < 4 else share, kind.lanes)
 
 
-def _in_blocks(problem: PoolProblem) -> bool:
-    """Whether planes, whose channels come first, are so narrow that they go by blocks."""
-    return not _channels_last(problem) and blocks.has_short_rows(problem)
+def _by_picks(problem: PoolProblem, machine: Machine) -> bool:
+    """Whether vectors go over columns, and windows along a row are met within registers."""
+    if _channels_last(problem) or _whole_planes(problem):
+        return False
+    return picks.can_program(problem, machine)
 
 
 def _whole_planes(problem: PoolProblem) -> bool:

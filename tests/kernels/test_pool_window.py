@@ -131,6 +131,11 @@ GEOMETRIES = (
     "n1c18h7w7_r7s7",
     "n1c17h2w3_r2s3",
     "n3c2d5h4w9_t3r2s3_st2x2x2_p1x1x1",
+    "n2c3d5h6w20_t3r3s3_p1x1x1",
+    "n5c7h6w9_r2s2_st2x2",
+    "n1c2h40w33_r3s3_st3x1",
+    "n1c3h7w31_r5s5_p2x2",
+    "n2c9h14w14_r2s3_st3x4",
     "n1c1w300_s60_st40_p30",
     "n1c33w17_s17",
     "n1c2h1w5_r2s2_p1x1",
@@ -166,8 +171,21 @@ def test_gradients_return_to_where_they_came_from(order, geometry):
     assert_array_equal(dx, reference.compute(backward, dy, indices))
 
 
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("which", ["fprop", "dgrad"])
+@pytest.mark.parametrize("pad", ["", "+exclude_pad", "+divisor1"])
+def test_sums_of_integers_are_divided_once(order, geometry, which, pad):
+    problem = parse(f"{which}:avg:f64:{geometry}{pad}")
+    problem = replace(problem, x=replace(problem.x, order=order))
+    shape = problem.x_shape if which == "fprop" else problem.y_shape
+    given = np.random.default_rng(0).integers(-4, 5, shape).astype(np.float64)
+    one, two = (run(problem, given, threads=n) for n in (1, 2))
+    assert one.tobytes() == two.tobytes()
+    assert_allclose(one, reference.compute(problem, given), rtol=1e-14, atol=1e-14)
+
+
 @pytest.mark.parametrize("spelled", ["nchw:n1c1h300w300", "nhwc:n1c24h160w40", "nhwc:n1c40h6w6"])
-@pytest.mark.parametrize("window", ["r3s3_st2x2_p1x1", "r2s2_st2x2", "r5s5_p2x2"])
+@pytest.mark.parametrize("window", ["r3s3_st2x2_p1x1", "r3s3_p1x1", "r2s2_st2x2", "r5s5_p2x2"])
 def test_strips_of_an_image_meet_without_a_seam(spelled, window):
     forward = parse(f"fprop:max:f32:{spelled}_{window}+indices")
     backward = replace(forward, direction=Direction.DGRAD, indices=False)

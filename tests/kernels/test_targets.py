@@ -62,6 +62,16 @@ for dtype in ("bf16", "f16", "i8-i8-i32", "i32"):
     arrays = operands(p.problem, "integers").arrays
     expected = reference.compute(p.problem, *arrays)
     assert np.array_equal(p(*arrays), expected.astype(p(*arrays).dtype)), text
+for text in (
+    "fprop:max:f32:n2c3h9w20_r3s3_st2x2_p1x1",
+    "fprop:avg:f64:n1c3h9w14_r4s4_st3x3",
+    "dgrad:avg:f32:n1c3h9w14_r4s4_st2x2_p1x1",
+    "dgrad:max:f32:n1c3h9w14_r3s3_p1x1",
+    "dgrad:max:f64:n1c3h9w14_r3s3_p1x1",
+):
+    p = plan(text)
+    arrays = operands(p.problem, "integers").arrays
+    assert np.array_equal(p(*arrays), reference.compute(p.problem, *arrays)), text
 try:
     plan("fprop:bf16:n1c4h5w5_k4r3s3", Policy(algorithm="conv_dot"))
 except UnsupportedProblem as refusal:
