@@ -264,20 +264,12 @@ def _pooling() -> tuple[Part, ...]:
         "3x3 max 480 @14",
         "5x5/3 avg 512 @14",
     )
+    many = batch(few, _BATCH)
     return tuple(
         Part(name=name, title=title, layers=order(made), rows=rows, peers=peers)
         for name, title, made, order, rows, peers in (
             ("nhwc", "forward, batch 1", layers, last, _NO_COLD, EVERYBODY),
             ("nchw", "forward, NCHW, batch 1", layers, first, _NO_COLD, EVERYBODY),
-            (
-                "nchw16",
-                f"forward, NCHW, batch {_BATCH}",
-                batch(few, _BATCH),
-                first,
-                _NO_COLD,
-                EVERYBODY,
-            ),
-            ("nhwc16", f"forward, batch {_BATCH}", batch(few, _BATCH), last, _NO_COLD, EVERYBODY),
             ("backward", "backward, batch 1", backward(layers), last, (Row.WARM,), TORCH),
             (
                 "backward_nchw",
@@ -287,18 +279,13 @@ def _pooling() -> tuple[Part, ...]:
                 (Row.WARM,),
                 TORCH,
             ),
-            (
-                "backward16",
-                f"backward, batch {_BATCH}",
-                backward(batch(few, _BATCH)),
-                last,
-                (Row.WARM,),
-                TORCH,
-            ),
+            ("nhwc16", f"forward, batch {_BATCH}", many, last, (Row.WARM,), TORCH),
+            ("nchw16", f"forward, NCHW, batch {_BATCH}", many, first, (Row.WARM,), TORCH),
+            ("backward16", f"backward, batch {_BATCH}", backward(many), last, (Row.WARM,), TORCH),
             (
                 "backward_nchw16",
                 f"backward, NCHW, batch {_BATCH}",
-                backward(batch(few, _BATCH)),
+                backward(many),
                 first,
                 (Row.WARM,),
                 TORCH,
@@ -426,7 +413,8 @@ GROUPS = {
             title="pooling",
             about=(
                 "Every pooling of ResNet-50, VGG-19 and GoogLeNet, the global averages among them; "
-                "seven in batches of 16. Rates are of the operands, each touched once."
+                "seven in batches of 16, against PyTorch alone. Rates are of the operands, each "
+                "touched once."
             ),
             parts=_pooling,
         ),

@@ -96,14 +96,19 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
     "training_vgg19": _STEP,
     "float64_resnet50": _both(2.2, 1.0),
     "bfloat16_resnet50": _both(0.9, 0.7),
-    "pooling_nhwc": _both(1.5, 0.97),
-    "pooling_nchw": _both(1.5, 0.97),
-    "pooling_nchw16": _both(1.5, 0.97),
-    "pooling_nhwc16": _both(1.5, 0.97),
-    "pooling_backward": _both(1.5, 0.97),
-    "pooling_backward_nchw": _both(1.5, 0.97),
-    "pooling_backward16": _both(1.5, 0.97),
-    "pooling_backward_nchw16": _both(1.5, 0.97),
+    **{
+        f"pooling_{part}": (Promise(mean=1.5, lowest=0.97, peers=("torch",)),)
+        for part in (
+            "nhwc",
+            "nchw",
+            "backward",
+            "backward_nchw",
+            "nhwc16",
+            "nchw16",
+            "backward16",
+            "backward_nchw16",
+        )
+    },
     "linear_batch1": _both(1.3, 0.97),
     "linear_batch16": _both(1.3, 0.97),
     "tiny_batch1": (Promise(mean=1.2, as_time=True),),
