@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from convforge.contract import Cost, KernelRef, Program, Step, WeightFormat
 from convforge.kernels.cpu._block import block_load, block_store, block_transpose
 from convforge.kernels.cpu._store import store_rows
 from convforge.kernels.cpu._vector import itemsize, lanes, load, vector_bytes
-from convforge.kernels.cpu._wide import store_run
-from convforge.runtime.jit import device, inlined
+from convforge.kernels.cpu._wide import Wide, store_run
+from convforge.problem import ConvProblem, Direction
+from convforge.runtime.args import Layout
+from convforge.runtime.jit import device, inlined, kernel
 from convforge.runtime.rawmem import store_word
+from convforge.runtime.tasks import claimed
+
+_PACK = Layout("DepthwisePack", "channels taps flip")
+_pack = _PACK.view
+_POINTERS = Layout("DepthwisePackPointers", "plain packed")
+_pointers = _POINTERS.view
 
 
 @device
@@ -23,6 +32,38 @@ def pack_taps(strip, w, target, taps, flip):
             block_store(strip, block, target + (taps - 1 - tap) * vector, -vector, count, width)
         else:
             block_store(strip, block, target + tap * vector, vector, count, width)
+
+
+@kernel
+def pack_channels(kind, constants, pointers, worker, work):
+    """Weights of all channels; a task is as many of them as lanes, the last ones overlap."""
+    g, p = _pack(constants), _pointers(pointers)
+    size, width = itemsize(kind), lanes(kind)
+    for task in claimed(work, worker):
+        at, taps_bytes = min(task * width, g.channels - width), g.taps * size
+        target = p.packed + task * width * taps_bytes
+        pack_taps(kind, p.plain + at * taps_bytes, target, g.taps, g.flip)
+
+
+def channels_format(problem: ConvProblem, lanes: int) -> WeightFormat:
+    """What :func:`pack_channels` makes of the weights."""
+    element, flip = problem.w.dtype, problem.direction is Direction.DGRAD
+    vectors = -(-problem.C // lanes)
+    nbytes = vectors * lanes * problem.taps * element.itemsize
+    step = Step(
+        name="pack",
+        kernel=KernelRef(pack_channels, Wide(element.value, lanes)),
+        operands=("w", "packed"),
+        constants=_PACK.pack(channels=problem.C, taps=problem.taps, flip=flip),
+        tasks=vectors,
+        cost=Cost(bytes=2 * nbytes),
+    )
+    geometry = "x".join(str(n) for n in (problem.C, *problem.filter))
+    return WeightFormat(
+        id=f"{'c' if flip else 'k'}channels{lanes}:{element}:{geometry}",
+        nbytes=nbytes,
+        pack=Program(steps=(step,)),
+    )
 
 
 @inlined

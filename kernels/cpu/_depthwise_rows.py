@@ -45,7 +45,8 @@ _TASKS = 16
 
 _ROWS = Layout(
     "DepthwiseRows",
-    "images channels group flip taps plain scratch_bytes from_d from_h from_w to_d to_h to_w",
+    "images channels group prepared flip taps plain scratch_bytes "
+    "from_d from_h from_w to_d to_h to_w",
 )
 _rows = _ROWS.view
 _ROWS_BYTES = _ROWS.nbytes
@@ -83,7 +84,9 @@ def depthwise_rows(strip, constants, pointers, worker, work):
         d, image = plane % g.to_d, plane // g.to_d
         begin = group * g.group
         end = min(begin + g.group, g.channels)
-        if group != ready:
+        if g.prepared:
+            packed = p.weights + begin * g.taps * size
+        elif group != ready:
             ready = group
             for c in range(begin, end, width):
                 at = min(c, g.channels - width)
@@ -184,6 +187,7 @@ def rows_step(problem: ConvProblem, strip: Strip, operands: tuple[str, ...]) -> 
         images=problem.N,
         channels=problem.C,
         group=group,
+        prepared=operands[1] == "packed",
         flip=problem.direction is Direction.DGRAD,
         taps=problem.taps,
         plain=not (problem.post or problem.accumulate),

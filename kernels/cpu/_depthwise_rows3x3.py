@@ -52,7 +52,8 @@ _TASKS = 16
 
 _ROWS = Layout(
     "DepthwiseRows3x3",
-    "images channels group flip plain direct scratch_bytes from_d from_h from_w to_d to_h to_w",
+    "images channels group prepared flip plain direct scratch_bytes "
+    "from_d from_h from_w to_d to_h to_w",
 )
 _rows = _ROWS.view
 _ROWS_BYTES = _ROWS.nbytes
@@ -104,7 +105,9 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
         tile, plane = rest % tiles, rest // tiles
         begin = group * g.group
         end = min(begin + g.group, g.channels)
-        if group != ready:
+        if g.prepared:
+            packed = p.weights + begin * _TAPS * size
+        elif group != ready:
             ready = group
             for c in range(begin, end, width):
                 at = min(c, g.channels - width)
@@ -207,6 +210,7 @@ def rows3x3_step(problem: ConvProblem, sweep: Sweep, operands: tuple[str, ...]) 
         images=problem.N,
         channels=problem.C,
         group=group,
+        prepared=operands[1] == "packed",
         flip=problem.direction is Direction.DGRAD,
         plain=plain,
         direct=plain and blocks.pixel % _ALIASED_BYTES != 0,

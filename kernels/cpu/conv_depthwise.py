@@ -25,6 +25,7 @@ from convforge.contract import (
     WeightFormat,
 )
 from convforge.kernels.cpu._depthwise_axes import three_axes
+from convforge.kernels.cpu._depthwise_channels import channels_format
 from convforge.kernels.cpu._depthwise_images import arrangement, order_of
 from convforge.kernels.cpu._depthwise_planes import planes_step
 from convforge.kernels.cpu._depthwise_rows import rows_step
@@ -84,31 +85,47 @@ class ConvDepthwise:
             yield config
 
     def weight_format(self, problem: Problem, config: DepthwiseConfig) -> WeightFormat | None:
-        """None: the filters are small, and a kernel packs what it needs."""
-        return None
+        """Vectors of channels, tap by tap, where images are channels last; elsewhere plain ones."""
+        assert isinstance(problem, ConvProblem)
+        last = problem.x.order is problem.y.order is Order.CHANNELS_LAST
+        if not last or problem.direction is Direction.WGRAD or problem.group_K != 1:
+            return None
+        return channels_format(problem, config.lanes)
 
     def program(self, problem: Problem, config: DepthwiseConfig, machine: Machine) -> Program:
         """One launch, between those that rearrange images where needed."""
         assert isinstance(problem, ConvProblem)
-        masked = order_of(problem) is Order.CHANNELS_FIRST
-        dtype = problem.x.dtype.value
-        strip = Strip(dtype, config.lanes, config.pixels, config.taps, config.step, masked)
-        if problem.direction is Direction.WGRAD:
-            return wgrad_program(problem, strip)
-        order = order_of(problem)
-        images = arrangement(problem, order)
-        bias = "bias" if PostOp.BIAS in problem.post else ""
-        operands = (images.source, "w", images.output, bias, images.residual, "scratch")
-        if config.rows:
-            sweep = Sweep(dtype, config.lanes, config.rows, config.step)
-            step, scratch = rows3x3_step(problem, sweep, operands)
-        else:
-            make = rows_step if order is Order.CHANNELS_LAST else planes_step
-            step, scratch = make(problem, strip, operands)
-        return Program(
-            steps=(*images.before, step, *images.after),
-            buffers=(*images.buffers, Buffer(name="scratch", nbytes=scratch, scope="worker")),
-        )
+        return _program(problem, config, "packed" if self.weight_format(problem, config) else "w")
+
+    def plain_program(
+        self, problem: Problem, config: DepthwiseConfig, machine: Machine
+    ) -> Program | None:
+        """The same launch, which packs what weights a task needs."""
+        assert isinstance(problem, ConvProblem)
+        return _program(problem, config, "w")
+
+
+def _program(problem: ConvProblem, config: DepthwiseConfig, weights: str) -> Program:
+    """With weights that are packed or plain."""
+    masked = order_of(problem) is Order.CHANNELS_FIRST
+    dtype = problem.x.dtype.value
+    strip = Strip(dtype, config.lanes, config.pixels, config.taps, config.step, masked)
+    if problem.direction is Direction.WGRAD:
+        return wgrad_program(problem, strip)
+    order = order_of(problem)
+    images = arrangement(problem, order)
+    bias = "bias" if PostOp.BIAS in problem.post else ""
+    operands = (images.source, weights, images.output, bias, images.residual, "scratch")
+    if config.rows:
+        sweep = Sweep(dtype, config.lanes, config.rows, config.step)
+        step, scratch = rows3x3_step(problem, sweep, operands)
+    else:
+        make = rows_step if order is Order.CHANNELS_LAST else planes_step
+        step, scratch = make(problem, strip, operands)
+    return Program(
+        steps=(*images.before, step, *images.after),
+        buffers=(*images.buffers, Buffer(name="scratch", nbytes=scratch, scope="worker")),
+    )
 
 
 def _default_config(problem: ConvProblem, machine: Machine) -> DepthwiseConfig:

@@ -57,6 +57,18 @@ def test_small_integers_are_exact(problem):
 
 
 @pytest.mark.parametrize("direction", ("fprop", "dgrad"))
+@pytest.mark.parametrize("geometry", (*GEOMETRIES[:5], *GEOMETRIES[-3:]))
+def test_prepared_weights_give_the_same(geometry, direction):
+    problem = parse(cases.spell(direction, "f32", "last", geometry))
+    planned = plan(problem, Policy(algorithm="conv_depthwise"))
+    data = operands(problem)
+    images, w = data.arrays
+    prepared = planned.prepare(w)
+    assert prepared.format != "plain:last"
+    assert planned(images, prepared).tobytes() == planned(images, w).tobytes()
+
+
+@pytest.mark.parametrize("direction", ("fprop", "dgrad"))
 @pytest.mark.parametrize("order", Order)
 @pytest.mark.parametrize("post", [ops for ops in cases.EPILOGUES if "relu+residual" not in ops])
 @pytest.mark.parametrize("geometry", (GEOMETRIES[8], GEOMETRIES[11], *GEOMETRIES[17::2]))
