@@ -22,14 +22,16 @@ from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, st
 from convforge.kernels.cpu._sweep_rows import (
     Sweep,
     sweep_lag,
+    sweep_reach,
     sweep_rows,
     sweep_step,
     sweep_stride,
+    sweep_turn,
     sweep_weights,
     sweep_zeros,
 )
 from convforge.kernels.cpu._tile import tile_columns
-from convforge.kernels.cpu._vector import itemsize, lanes, vector_bytes
+from convforge.kernels.cpu._vector import itemsize, lanes, store, vector_bytes, zeros
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
@@ -81,7 +83,8 @@ def _bits_between(low, high):
 def depthwise_rows3x3(sweep, constants, pointers, worker, work):
     """Sum taps channel by channel; a task is a group of channels of a few rows, or a block.
 
-    Scratch: the sums on their way out, their pixels, the packed weights of the group, the block.
+    Scratch: the block, a pixel of zeros, the sums on their way out, the packed weights of the
+    group, the sums' pixels.
     """
     g, p = _rows(constants), _pointers(pointers)
     s = store_view(constants + _ROWS_BYTES)
@@ -90,11 +93,14 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
     w_axis = axis_view(constants + _ROWS_BYTES + STORE_BYTES + BLOCKS_BYTES + AXIS_BYTES)
     size, width, vector = itemsize(sweep), lanes(sweep), vector_bytes(sweep)
     rows, stride, lag = sweep_rows(sweep), sweep_stride(sweep), sweep_lag(sweep)
+    reach, turn = sweep_reach(sweep), lag + 1
     block, block_bytes = tile_columns(sweep) * width, tile_columns(sweep) * vector
     pixel = b.pixel
     line, out_line = g.from_w * pixel, g.to_w * pixel
     rows_at = p.scratch + worker * g.scratch_bytes
-    slab = rows_at + b.nbytes
+    nothing = rows_at + b.nbytes
+    store(nothing, zeros(sweep))
+    slab = nothing + vector
     packed = slab + rows * _SEGMENT * block_bytes + vector
     table = packed + g.group * _TAPS * size
     tiles = (g.to_h + b.tile - 1) // b.tile
@@ -130,6 +136,7 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
             count = min(rows, bottom - h)
             near = _bits_between(-first, min(g.from_h - first, (count - 1) * stride + 3))
             written = _bits_between(0, count)
+            whole = count == rows and near | 1 | 1 << reach - 1 == (1 << reach) - 1
             for c in range(begin, end, block):
                 last, base = min(c + block, end), min(c, g.channels - width)
                 # A vector that overlaps the one before stores the same again, if that is its
@@ -147,23 +154,58 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
                             y, y_step = output + h * out_line + at * size, pixel
                             y_line = out_line
                         place = w_axis.first + i * stride - (stride - 1)
-                        sums = sweep_zeros(sweep)
-                        for t in range(-lag, pixels):
-                            sums = sweep_step(
-                                sweep,
-                                sums,
-                                w,
-                                origin + first * line + at * size + place * pixel,
-                                line,
-                                near,
-                                place,
-                                g.from_w,
-                                pixel,
-                                y + t * y_step,
-                                y_line,
-                                written if t >= 0 else 0,
-                            )
-                            place += stride
+                        x = origin + first * line + at * size + place * pixel
+                        sums, t = sweep_zeros(sweep), -lag
+                        while t < pixels:
+                            turns = 0
+                            if whole and t >= 0 and place >= 0:
+                                ahead = (g.from_w - place) // (turn * stride)
+                                turns = min((pixels - t) // turn, ahead)
+                            above, above_pixel = x, pixel
+                            if near & 1 == 0:
+                                above, above_pixel = nothing, 0
+                            below, below_pixel = x + (reach - 1) * line, pixel
+                            if near >> reach - 1 == 0:
+                                below, below_pixel = nothing, 0
+                            for _ in range(turns):
+                                sums = sweep_turn(
+                                    sweep,
+                                    sums,
+                                    w,
+                                    above,
+                                    above_pixel,
+                                    x + line,
+                                    pixel,
+                                    line,
+                                    below,
+                                    below_pixel,
+                                    y + t * y_step,
+                                    y_step,
+                                    y_line,
+                                )
+                                above += turn * stride * above_pixel
+                                below += turn * stride * below_pixel
+                                x += turn * stride * pixel
+                                t += turn
+                            place += turns * turn * stride
+                            if t < pixels:
+                                sums = sweep_step(
+                                    sweep,
+                                    sums,
+                                    w,
+                                    x,
+                                    line,
+                                    near,
+                                    place,
+                                    g.from_w,
+                                    pixel,
+                                    y + t * y_step,
+                                    y_line,
+                                    written if t >= 0 else 0,
+                                )
+                                place += stride
+                                x += stride * pixel
+                                t += 1
                     if direct:
                         continue
                     for r in range(count):
@@ -202,7 +244,7 @@ def rows3x3_step(problem: ConvProblem, sweep: Sweep, operands: tuple[str, ...]) 
     most = max(1, _MOST_PACKED_BYTES // (_TAPS * vector))
     pieces = min(vectors, max(-(-vectors // most), -(-_TASKS // bands)))
     group = sweep.lanes if blocks.nbytes else -(-vectors // pieces) * sweep.lanes
-    slab = (sweep.rows * _SEGMENT * sweep.columns + 1) * vector
+    slab = (1 + sweep.rows * _SEGMENT * sweep.columns + 1) * vector
     scratch = slab + 8 * _SEGMENT + group * _TAPS * size + blocks.nbytes
     scratch = -(-scratch // 64) * 64
     plain = not (problem.post or problem.accumulate)

@@ -150,9 +150,7 @@ def _default_config(problem: ConvProblem, machine: Machine) -> DepthwiseConfig:
         and sweeps_rows(problem)
     ):
         high = h.out if forward else h.size
-        # With stride 2, rows of the image have little in common: few of them, side by side.
-        choices = ROWS[machine.isa] if step == 1 else ROWS[machine.isa][-1:]
-        rows = min(choices, key=lambda n: -(-high // n) * (n + 2))
+        rows = min(ROWS[machine.isa], key=lambda n: -(-high // n) * (n * step + 2))
     return DepthwiseConfig(lanes, pixels, taps, step, rows)
 
 
