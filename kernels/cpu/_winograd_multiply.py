@@ -12,7 +12,8 @@ from convforge.contract import Buffer, Cost, KernelRef, Machine, Step
 from convforge.kernels.cpu._images import Images, output_strides
 from convforge.kernels.cpu._store import pack_store, store_view
 from convforge.kernels.cpu._tile import (
-    accumulate_run,
+    outer,
+    row_pointers,
     tile_columns,
     tile_rows,
     tile_store,
@@ -37,8 +38,9 @@ from convforge.kernels.cpu._winograd_weights import weight_plane_bytes
 from convforge.kernels.cpu._winograd_windows import Windows, apart, places
 from convforge.problem import ConvProblem
 from convforge.runtime.args import Layout
-from convforge.runtime.jit import device, kernel
-from convforge.runtime.rawmem import load_word, store_word
+from convforge.runtime.jit import device, inlined, kernel
+from convforge.runtime.memory import LINE_BYTES
+from convforge.runtime.rawmem import load_word, prefetch, store_word
 from convforge.runtime.tasks import claimed
 
 WINOGRAD = Layout(
@@ -139,14 +141,38 @@ def _multiply(tile, c, g, o, table, planes, panels, count, lowest, layers, sums)
             top = lowest + layer
             low, high = max(0, -top), min(c.taps, c.depths - top)
             to = sums + layer * c.sums_bytes + place * o.plane_bytes
+            asked = 0
             for i in range(0, count, tile_rows(tile)):
                 windows = planes + place * g.plane_bytes + i * g.tile_bytes
                 added = tile_zeros(tile)
                 for tap in range(low, high):
                     a = windows + (top + tap) % c.slots * c.input_bytes
                     b = panels + (tap * square + place) * c.weight_plane_bytes
-                    added = accumulate_run(tile, added, table, a, b, c.inputs, itemsize(tile), row)
+                    soon, soon_step = table, 0
+                    if asked < c.inputs * row:
+                        soon, soon_step = b + c.weight_plane_bytes + asked, LINE_BYTES
+                    behind = a + tile_rows(tile) * g.tile_bytes
+                    added = _add_run(
+                        tile, added, table, a, b, c.inputs, row, soon, soon_step, behind
+                    )
+                asked += c.inputs * LINE_BYTES
                 tile_store(tile, added, to + i * row, row)
+
+
+@inlined
+def _add_run(tile, sums, table, a, b, length, row, soon, soon_step, behind):
+    """Add ``length`` rank-1 updates, and ask for two lines that are needed soon at each.
+
+    A panel serves a few tiles, and the next one is in the last cache or in memory: while the
+    first tiles are multiplied by it, the next place's panel is asked for, line by line. Of the
+    windows, those behind the tile's are asked for: planes of many places exceed the L2.
+    """
+    pointers = row_pointers(tile, table, a)
+    for i in range(length):
+        sums = outer(tile, sums, pointers, i * itemsize(tile), b + i * row)
+        prefetch(soon + i * soon_step)
+        prefetch(behind + i * LINE_BYTES)
+    return sums
 
 
 def winograd_step(
