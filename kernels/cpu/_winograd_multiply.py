@@ -190,6 +190,8 @@ def winograd_step(
     pieces, strata = -(-tiles // part.piece), -(-windows.target_depths // part.layers)
     slots = part.layers + windows.taps - 1
     room = -(-part.piece // tile.rows) * tile.rows
+    rows = (pieces - 1) * room
+    rows += -(-(tiles - (pieces - 1) * part.piece) // tile.rows) * tile.rows
     row = tile.width * size
     tile_bytes = apart(-(-inputs // tile.lanes) * tile.lanes * size)
     input_plane, sums_plane = apart(room * tile_bytes), apart(room * row)
@@ -251,7 +253,7 @@ def winograd_step(
         constants=constants,
         tasks=problem.groups * pieces * strata * blocks,
         cost=Cost(
-            flops=problem.groups * _flops(windows, tile, room * pieces, blocks, problem.groups),
+            flops=problem.groups * _flops(windows, tile, rows, blocks, problem.groups),
             bytes=problem.bytes - prod(problem.w_shape) * size + read,
         ),
     )
