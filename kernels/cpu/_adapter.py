@@ -43,7 +43,7 @@ class Adapter:
         """Workspace beside the inner algorithm's, at most."""
         raise NotImplementedError
 
-    def around(self, problem: ConvProblem, inner: Program) -> Program:
+    def wrapped(self, problem: ConvProblem, inner: Program) -> Program:
         """The inner algorithm's program, or that which packs its weights, on other operands."""
         raise NotImplementedError
 
@@ -64,9 +64,9 @@ class Adapter:
         """The inner algorithm's, packed from other weights."""
         assert isinstance(problem, ConvProblem)
         form = self.inner.weight_format(self.inside(problem), config)
-        return form and replace(form, pack=self.around(problem, form.pack))
+        return form and replace(form, pack=self.wrapped(problem, form.pack))
 
     def program(self, problem: Problem, config: Config, machine: Machine) -> Program:
         """The inner algorithm's, with what is around it."""
         assert isinstance(problem, ConvProblem)
-        return self.around(problem, self.inner.program(self.inside(problem), config, machine))
+        return self.wrapped(problem, self.inner.program(self.inside(problem), config, machine))

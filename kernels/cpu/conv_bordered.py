@@ -1,9 +1,9 @@
 """Borders that reflect, repeat or go round, through an algorithm that knows zeros only.
 
 Computes: fprop, dgrad and wgrad with every pad mode, whatever the inner algorithm takes of it with
-    zeros around the image; then strips along the border as small convolutions of their own.
-Layout: the inner algorithm's. Strips are cut out with what stands outside the image.
-Accumulates: as the inner algorithm; a gradient adds the sums of at most six strips to its own.
+    zeros around the image; then fringes along the border as small convolutions of their own.
+Layout: the inner algorithm's. Fringes are cut out with what stands outside the image.
+Accumulates: as the inner algorithm; a gradient adds the sums of at most six fringes to its own.
 Good at: large images, of which nothing but the border is copied. Bad at: small ones, which are
     all border.
 
@@ -30,25 +30,25 @@ from convforge.contract import (
 from convforge.kernels.cpu import conv_depthwise, conv_direct, conv_fft, conv_grouped
 from convforge.kernels.cpu import conv_winograd3x3 as winograd
 from convforge.kernels.cpu._adapter import Adapter
-from convforge.kernels.cpu._around import renamed
-from convforge.kernels.cpu._strips import ADD, CUT, PUT, Span, strip_step
+from convforge.kernels.cpu._fringes import ADD, CUT, PUT, Span, fringe_step
+from convforge.kernels.cpu._stand_in import renamed
 from convforge.problem import Axis, ConvProblem, Direction, PadMode, PostOp, Problem
 
 
 @dataclass(frozen=True, slots=True)
 class BorderedConfig:
-    """Configurations of the inner algorithm: for the image, and for each axis' strips."""
+    """Configurations of the inner algorithm: for the image, and for each axis' fringes."""
 
     image: Config
-    strips: tuple[Config, ...]
+    fringes: tuple[Config, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Strips:
+class Fringes:
     """The outputs at both ends of an axis that see its padding, as a problem of their own.
 
     Attributes:
-        problem: Of the strips; those at the high end are more images.
+        problem: Of the fringes; those at the high end are more images.
         x, y: Where they lie in the images and in the results. sides: One end, or both.
     """
 
@@ -64,12 +64,12 @@ class ConvBordered(Adapter):
     stem = "conv_bordered"
 
     def refuses(self, problem: ConvProblem, machine: Machine) -> Rejected | None:
-        """Zeros around the image, and strips that the inner algorithm does not take."""
+        """Zeros around the image, and fringes that the inner algorithm does not take."""
         if not _bordered(problem):
             return Rejected("zeros around the image: the inner algorithm needs no help")
         if problem.post and problem.direction is Direction.DGRAD:
             return Rejected(f"dgrad with {'+'.join(problem.post)}: borders are added after the sum")
-        refusals = (self.inner.supports(each.problem, machine) for each in strips(problem))
+        refusals = (self.inner.supports(each.problem, machine) for each in fringes(problem))
         return next(filter(None, refusals), None)
 
     def inside(self, problem: ConvProblem) -> ConvProblem:
@@ -79,22 +79,22 @@ class ConvBordered(Adapter):
     def configs(
         self, problem: Problem, machine: Machine, workspace_limit: int
     ) -> Iterator[BorderedConfig]:
-        """The inner algorithm's for the image, and for strips what reads the same weights."""
+        """The inner algorithm's for the image, and for fringes what reads the same weights."""
         assert isinstance(problem, ConvProblem)
         for image in self.inner.configs(self.inside(problem), machine, workspace_limit):
             wanted = self.inner.weight_format(self.inside(problem), image)
             config = BorderedConfig(
                 image,
                 tuple(
-                    self._strip_config(each.problem, image, wanted, machine, workspace_limit)
-                    for each in strips(problem)
+                    self._fringe_config(each.problem, image, wanted, machine, workspace_limit)
+                    for each in fringes(problem)
                 ),
             )
             program = self.program(problem, config, machine)
             if program.workspace_bytes(machine.threads) <= workspace_limit:
                 yield config
 
-    def _strip_config(
+    def _fringe_config(
         self,
         problem: ConvProblem,
         image: Config,
@@ -111,17 +111,17 @@ class ConvBordered(Adapter):
         return self.inner.weight_format(self.inside(problem), config.image)
 
     def program(self, problem: Problem, config: BorderedConfig, machine: Machine) -> Program:
-        """Cut strips out of what is read, run the image, then every axis' strips."""
+        """Cut fringes out of what is read, run the image, then every axis' fringes."""
         assert isinstance(problem, ConvProblem)
         before: list[Step] = []
         after: list[Step] = []
         buffers: list[Buffer] = []
         image = self.inner.program(self.inside(problem), config.image, machine)
         programs = [image]
-        for i, (each, own) in enumerate(zip(strips(problem), config.strips, strict=True)):
+        for i, (each, own) in enumerate(zip(fringes(problem), config.fringes, strict=True)):
             program = self.inner.program(each.problem, own, machine)
             programs.append(program)
-            names, cut, back = _around(problem, each, i)
+            names, cut, back = _stand_ins(problem, each, i)
             before += cut
             after += (*renamed(program.steps, names), *back)
             sizes = _nbytes(each.problem)
@@ -132,10 +132,10 @@ class ConvBordered(Adapter):
         )
 
 
-def _around(
-    problem: ConvProblem, each: Strips, number: int
+def _stand_ins(
+    problem: ConvProblem, each: Fringes, number: int
 ) -> tuple[dict[str, str], list[Step], list[Step]]:
-    """Names of the strips' operands, the launches that cut them out, and those that put back."""
+    """Names of the fringes' operands, the launches that cut them out, and those that put back."""
     forward = problem.direction is Direction.FPROP
     names = {"x": f"x_{number}", "y": f"y_{number}"}
     if PostOp.RESIDUAL in problem.post:
@@ -145,7 +145,7 @@ def _around(
         spans, operand, channels = each.y, problem.y, problem.K
         if name == "x":
             spans, operand, channels = each.x, problem.x, problem.C
-        return strip_step(
+        return fringe_step(
             what, name, names[name], operand.dtype, operand.order, problem.N, channels, spans,
             each.sides,
         )  # fmt: skip
@@ -171,11 +171,11 @@ def _zeros(axis: Axis) -> Axis:
 
 
 @lru_cache(maxsize=1024)
-def strips(problem: ConvProblem) -> tuple[Strips, ...]:
-    """The strips of each axis, in the order in which they run.
+def fringes(problem: ConvProblem) -> tuple[Fringes, ...]:
+    """The fringes of each axis, in the order in which they run.
 
     Fprop computes them whole, so that a post op sees complete sums, and corners twice. Gradients
-    add what the image's own launch left out: strips hold the frame around the image and nothing
+    add what the image's own launch left out: fringes hold the frame around the image and nothing
     of the image itself, and each corner belongs to the first of its axes.
     """
     fprop = problem.direction is Direction.FPROP
@@ -213,7 +213,7 @@ def strips(problem: ConvProblem) -> tuple[Strips, ...]:
             axes=tuple(axes),
             accumulate=problem.accumulate if fprop else problem.direction is Direction.WGRAD,
         )
-        found.append(Strips(own_problem, tuple(x), tuple(y), len(starts)))
+        found.append(Fringes(own_problem, tuple(x), tuple(y), len(starts)))
     return tuple(found)
 
 
@@ -229,7 +229,7 @@ def _ends(axis: Axis) -> tuple[int, tuple[int, ...]]:
 
 
 def _nbytes(problem: ConvProblem) -> dict[str, int]:
-    """Of the strips that a problem reads and writes."""
+    """Of the fringes that a problem reads and writes."""
     y = prod(problem.y_shape) * problem.y.dtype.itemsize
     return {"x": prod(problem.x_shape) * problem.x.dtype.itemsize, "y": y, "residual": y}
 

@@ -20,9 +20,9 @@ from math import prod
 from convforge.contract import Buffer, Machine, Program, Rejected
 from convforge.kernels.cpu import conv_direct, conv_im2col, conv_winograd3x3
 from convforge.kernels.cpu._adapter import OUTPUT, Adapter
-from convforge.kernels.cpu._around import StandIn, around, used_by
 from convforge.kernels.cpu._complex import REAL, combine_step, expand_step
 from convforge.kernels.cpu._planes import is_channels_last, transpose_step
+from convforge.kernels.cpu._stand_in import StandIn, used_by, with_stand_ins
 from convforge.problem import ConvProblem, Direction, DType, Operand, Order, PostOp
 
 
@@ -61,14 +61,16 @@ class ConvComplex(Adapter):
         images = sum(prod(_shape(problem, name)) for name in ("x", "y", "residual"))
         return (2 * images + 2 * prod(problem.w_shape)) * problem.acc.itemsize + 1024
 
-    def around(self, problem: ConvProblem, inner: Program) -> Program:
+    def wrapped(self, problem: ConvProblem, inner: Program) -> Program:
         """Channels brought last, weights as real blocks, and back."""
         used = used_by(inner)
         moved = [_moved(problem, name) for name in _not_in_place(problem) if name in used]
         if "w" in used:
             moved.append(_blocks(problem))
         accumulates = problem.accumulate and problem.direction is not Direction.WGRAD
-        return around(inner, moved, written=OUTPUT[problem.direction], accumulates=accumulates)
+        return with_stand_ins(
+            inner, moved, written=OUTPUT[problem.direction], accumulates=accumulates
+        )
 
 
 def _blocks(problem: ConvProblem) -> StandIn:

@@ -26,7 +26,6 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
-from convforge.kernels.cpu._around import StandIn, around
 from convforge.kernels.cpu._direct import GatherMultiply, pixels_apart
 from convforge.kernels.cpu._dot import (
     INSTRUCTIONS,
@@ -44,6 +43,7 @@ from convforge.kernels.cpu._refuse import (
     refuse_pad_modes,
     refuse_post,
 )
+from convforge.kernels.cpu._stand_in import StandIn, with_stand_ins
 from convforge.kernels.cpu._tile_shape import choose_shape
 from convforge.kernels.cpu._units import UNIT_BYTES, units_of, units_step
 from convforge.kernels.cpu._weights import pack_step, panel_shape, stage_buffer
@@ -183,7 +183,7 @@ def _behind(name: str, step: Step | None, shape: tuple[int, ...], inner: Program
     if step is None:
         return inner
     units = Buffer(name=f"{name}_units", nbytes=prod(shape) * UNIT_BYTES)
-    return around(inner, [StandIn(operand=name, buffers=(units,), there=(step,))])
+    return with_stand_ins(inner, [StandIn(operand=name, buffers=(units,), there=(step,))])
 
 
 def _image_units(problem: ConvProblem, name: str) -> Step | None:

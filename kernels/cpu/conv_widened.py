@@ -25,8 +25,8 @@ from convforge.kernels.cpu import (
     conv_winograd3x3,
 )
 from convforge.kernels.cpu._adapter import OUTPUT, Adapter
-from convforge.kernels.cpu._around import StandIn, around, used_by
 from convforge.kernels.cpu._convert import narrow_step, widen_step
+from convforge.kernels.cpu._stand_in import StandIn, used_by, with_stand_ins
 from convforge.problem import ConvProblem, Direction, DType, PostOp
 
 _WIDE = {
@@ -65,14 +65,14 @@ class ConvWidened(Adapter):
         """Of the widened operands."""
         return sum(_nbytes(problem, name) for name in ("x", "w", "y", "residual"))
 
-    def around(self, problem: ConvProblem, inner: Program) -> Program:
+    def wrapped(self, problem: ConvProblem, inner: Program) -> Program:
         """Each narrow operand that the program names in a buffer of its own."""
         narrow = (
             name
             for name in ("x", "w", "y", "bias", "residual")
             if name in used_by(inner) and _stored(problem, name) is not problem.acc
         )
-        return around(
+        return with_stand_ins(
             inner,
             [_wide(problem, name) for name in narrow],
             written=OUTPUT[problem.direction],

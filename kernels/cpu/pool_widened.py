@@ -16,8 +16,8 @@ from dataclasses import replace
 from math import prod
 
 from convforge.contract import Buffer, Machine, Program, Rejected, Tolerance, Traits, WeightFormat
-from convforge.kernels.cpu._around import StandIn, around
 from convforge.kernels.cpu._convert import narrow_step, widen_step
+from convforge.kernels.cpu._stand_in import StandIn, with_stand_ins
 from convforge.kernels.cpu.pool_window import PoolWindow, WindowConfig
 from convforge.problem import Direction, DType, PoolKind, PoolProblem, Problem
 
@@ -59,7 +59,7 @@ class PoolWidened:
     ) -> Iterable[WindowConfig]:
         """Those of ``pool_window``, within what the widened operands leave of the limit."""
         assert isinstance(problem, PoolProblem)
-        own = sum(buffer.nbytes + 64 for buffer in _around(problem, Program(steps=())).buffers)
+        own = sum(buffer.nbytes + 64 for buffer in _stand_ins(problem, Program(steps=())).buffers)
         return _INNER.configs(_widened(problem), machine, max(0, workspace_limit - own))
 
     def weight_format(self, problem: Problem, config: WindowConfig) -> WeightFormat | None:
@@ -69,7 +69,7 @@ class PoolWidened:
     def program(self, problem: Problem, config: WindowConfig, machine: Machine) -> Program:
         """Widen what is read, pool, narrow what comes out."""
         assert isinstance(problem, PoolProblem)
-        return _around(problem, _INNER.program(_widened(problem), config, machine))
+        return _stand_ins(problem, _INNER.program(_widened(problem), config, machine))
 
 
 def _widened(problem: PoolProblem) -> PoolProblem:
@@ -77,10 +77,10 @@ def _widened(problem: PoolProblem) -> PoolProblem:
     return replace(problem, x=replace(problem.x, dtype=_WIDE[problem.x.dtype]))
 
 
-def _around(problem: PoolProblem, inner: Program) -> Program:
+def _stand_ins(problem: PoolProblem, inner: Program) -> Program:
     """A program of wide x and y, both of them in buffers."""
     written = "y" if problem.direction is Direction.FPROP else "x"
-    return around(inner, [_wide(problem, name) for name in ("x", "y")], written=written)
+    return with_stand_ins(inner, [_wide(problem, name) for name in ("x", "y")], written=written)
 
 
 def _wide(problem: PoolProblem, name: str) -> StandIn:

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from convforge.kernels.cpu.conv_bordered import strips
+from convforge.kernels.cpu.conv_bordered import fringes
 from convforge.plan import Policy, plan
 from convforge.problem import Axis, Direction, PadMode, parse
 from convforge.registry import algorithms
@@ -39,7 +39,7 @@ def programs(problem):
             yield algorithm, config, algorithm.program(problem, config, MACHINE)
 
 
-def strip_bytes(program):
+def fringe_bytes(program):
     return sum(b.nbytes for b in program.buffers if b.name.startswith(("x_", "y_"))
                and b.name[2:].isdigit())  # fmt: skip
 
@@ -50,14 +50,14 @@ def test_what_is_copied_grows_with_the_border(layer, direction):
     small, large = (
         with_mode(parse(f"{direction}:{layer.format(size=size)}"), "reflect") for size in (96, 192)
     )
-    copied = {a.name: strip_bytes(program) for a, _, program in programs(small)}
+    copied = {a.name: fringe_bytes(program) for a, _, program in programs(small)}
     seen = 0
     for algorithm, _, program in programs(large):
         if "bordered" not in algorithm.name:
             continue
         seen += 1
         moved = sum(s.cost.bytes for s in program.steps if s.name in ("cut", "put", "add"))
-        nbytes = strip_bytes(program)
+        nbytes = fringe_bytes(program)
         assert 0 < nbytes < 2.2 * copied[algorithm.name]
         assert moved <= 4 * nbytes
         assert nbytes < (prod(large.x_shape) + prod(large.y_shape)) * 4 / 4
@@ -99,11 +99,11 @@ def test_somebody_else_than_the_reference_is_chosen(direction):
         (Axis(size=9, filter=3, dilation=2, pad_lo=2, pad_hi=2), 2, (0, 7)),
     ],
 )
-def test_strips_hold_the_outputs_that_see_padding(axis, count, starts):
+def test_fringes_hold_the_outputs_that_see_padding(axis, count, starts):
     problem = replace(
         parse("fprop:f32:n1c16w9_k16s3"), axes=(replace(axis, pad_mode=PadMode.CIRCULAR),)
     )
-    (found,) = strips(problem)
+    (found,) = fringes(problem)
     (x,), (y,) = found.x, found.y
     assert y.count == count
     assert tuple(y.start + i * y.apart for i in range(found.sides)) == starts
@@ -112,9 +112,9 @@ def test_strips_hold_the_outputs_that_see_padding(axis, count, starts):
     assert found.problem.out == (count,)
 
 
-def test_a_window_that_needs_no_padding_has_no_strip():
+def test_a_window_that_needs_no_padding_has_no_fringe():
     axis = Axis(size=8, filter=2, stride=3, pad_hi=1, pad_mode=PadMode.REPLICATE)
-    assert strips(replace(parse("fprop:f32:n1c16w8_k16s2"), axes=(axis,))) == ()
+    assert fringes(replace(parse("fprop:f32:n1c16w8_k16s2"), axes=(axis,))) == ()
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,6 +1,6 @@
-"""Strips of an image's border, cut out with what stands outside the image, and put back.
+"""Fringes of an image's border, cut out with what stands outside the image, and put back.
 
-A strip is a box of pixels in an image that has no end: beyond its last pixel an axis repeats,
+A fringe is a box of pixels in an image that has no end: beyond its last pixel an axis repeats,
 reflects or goes round, or holds zeros. One or two boxes of equal size, at the low and the high
 end of one axis, are images of one dense array: all images of the first, then all of the second.
 """
@@ -27,12 +27,12 @@ from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, inlined, kernel
 from convforge.runtime.tasks import claimed
 
-_STRIPS = Layout("Strips", "what images channels block sides frame_d frame_h frame_w")
-_strips = _STRIPS.view
-_AXIS = Layout("StripAxis", "size start apart count sign before behind")
+_STRIPS = Layout("Fringes", "what images channels block sides frame_d frame_h frame_w")
+_fringes = _STRIPS.view
+_AXIS = Layout("FringeAxis", "size start apart count sign before behind")
 _axis = _AXIS.view
 _D, _H, _W = (_STRIPS.nbytes + i * _AXIS.nbytes for i in range(3))
-_POINTERS = Layout("StripsPointers", "image strip")
+_POINTERS = Layout("FringesPointers", "image fringe")
 _pointers = _POINTERS.view
 CUT, PUT, ADD = 0, 1, 2
 _BLOCK_BYTES = 256
@@ -41,13 +41,13 @@ _BLOCK_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """An axis of a strip.
+    """An axis of a fringe.
 
     Attributes:
         size: Of the image. mode: What stands outside of it.
         start: First position of the first box, which may lie outside. count: Positions of a box.
         apart: From the first box to the second, 0 on all axes but one.
-        frame: Leave out positions inside the image: a strip holds zeros there, and gives nothing.
+        frame: Leave out positions inside the image: a fringe holds zeros there, and gives nothing.
     """
 
     size: int
@@ -58,10 +58,10 @@ class Span:
     frame: bool = False
 
 
-def strip_step(
+def fringe_step(
     what: int,
     image: str,
-    strip: str,
+    fringe: str,
     dtype: DType,
     order: Order,
     images: int,
@@ -69,12 +69,12 @@ def strip_step(
     spans: tuple[Span, ...],
     sides: int,
 ) -> Step:
-    """The launch that cuts strips out of images, puts them into these or adds them to these.
+    """The launch that cuts fringes out of images, puts them into these or adds them to these.
 
     Args:
         what: ``CUT``, ``PUT`` or ``ADD``. Positions outside are written by none of them, and what
             is added to them arrives where they are copied from.
-        image, strip: Names of the operands.
+        image, fringe: Names of the operands.
         spans: Of one to three axes. sides: One box, or two.
     """
     nbytes = 2 * dtype.itemsize * images * channels * sides * prod(span.count for span in spans)
@@ -85,8 +85,8 @@ def strip_step(
     fields = {f"frame_{name}": span.frame for name, span in zip("dhw", three, strict=True)}
     return Step(
         name=("cut", "put", "add")[what],
-        kernel=KernelRef(move_strips, Vector(dtype.value)),
-        operands=(image, strip),
+        kernel=KernelRef(move_fringes, Vector(dtype.value)),
+        operands=(image, fringe),
         constants=_STRIPS.pack(
             what=what, images=images, channels=channels, block=block, sides=sides, **fields
         )
@@ -97,7 +97,7 @@ def strip_step(
 
 
 def _pack(span: Span) -> bytes:
-    """The struct ``StripAxis``."""
+    """The struct ``FringeAxis``."""
     sign, before, behind = outside(span.mode, span.size)
     return _AXIS.pack(
         size=span.size,
@@ -112,23 +112,23 @@ def _pack(span: Span) -> bytes:
 
 @inlined
 def _source(axis, frame, at):
-    """The image's position that stands at a strip's, or -1 for none."""
+    """The image's position that stands at a fringe's, or -1 for none."""
     if frame and 0 <= at < axis.size:
         return -1
     return inside(at, axis.size, axis.sign, axis.before, axis.behind)
 
 
 @device
-def _move(kind, what, image, strip, count):
-    """Adjacent elements; those of a strip that stand nowhere in the image have no address."""
+def _move(kind, what, image, fringe, count):
+    """Adjacent elements; those of a fringe that stand nowhere in the image have no address."""
     size = itemsize(kind)
     if what == CUT:
-        copy_elements(kind, image, strip, count)
+        copy_elements(kind, image, fringe, count)
     elif what == PUT:
-        copy_elements(kind, strip, image, count)
+        copy_elements(kind, fringe, image, count)
     else:
         for i in range(0, count, lanes(kind)):
-            here, there, left = image + i * size, strip + i * size, count - i
+            here, there, left = image + i * size, fringe + i * size, count - i
             if left >= lanes(kind):
                 store(here, load(kind, here) + load(kind, there))
             else:
@@ -163,9 +163,9 @@ def _move_row(kind, g, axis, start, line, row, count):
 
 
 @kernel
-def move_strips(kind, constants, pointers, worker, work):
+def move_fringes(kind, constants, pointers, worker, work):
     """A task is an image's block of channels: what meets in a pixel is added by one worker."""
-    g, p, size = _strips(constants), _pointers(pointers), itemsize(kind)
+    g, p, size = _fringes(constants), _pointers(pointers), itemsize(kind)
     d_axis, h_axis, w_axis = _axis(constants + _D), _axis(constants + _H), _axis(constants + _W)
     pixel = g.channels * size
     blocks = (g.channels + g.block - 1) // g.block
@@ -175,7 +175,7 @@ def move_strips(kind, constants, pointers, worker, work):
         count = min(g.block, g.channels - channel)
         for side in range(g.sides):
             row = (side * g.images + image) * d_axis.count * h_axis.count * w_axis.count * pixel
-            row += p.strip + channel * size
+            row += p.fringe + channel * size
             start = w_axis.start + side * w_axis.apart
             for d in range(d_axis.count):
                 at_d = _source(d_axis, g.frame_d, d_axis.start + side * d_axis.apart + d)

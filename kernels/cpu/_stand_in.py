@@ -23,7 +23,7 @@ class StandIn:
     back: tuple[Step, ...] = ()
 
 
-def around(
+def with_stand_ins(
     inner: Program, stand_ins: Iterable[StandIn], *, written: str = "", accumulates: bool = False
 ) -> Program:
     """The inner program between steps to its operands and those from what it has written.
