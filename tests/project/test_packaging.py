@@ -54,6 +54,11 @@ def test_shape_lists_and_the_typing_marker_reach_the_wheel():
     assert shapes and packed("convforge.bench") >= shapes
 
 
+def test_the_sources_of_the_emulator_reach_the_wheel():
+    sources = set((ROOT / "src/convforge/testing/emulator/cpp").iterdir())
+    assert sources and packed("convforge.testing.emulator") >= sources
+
+
 def test_the_version_is_the_package_s_own():
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert SETUPTOOLS["dynamic"]["version"]["attr"] == "convforge.__version__"
