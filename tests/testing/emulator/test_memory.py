@@ -69,6 +69,21 @@ def kernels(entry, build):
               "ld.shared.u32 %r4, [%r3];"),
         entry("far", POINTERS, *PLACES, "mov.u32 %r3, tile; mad.lo.u32 %r3, %r1, 256, %r3;",
               "st.shared.u32 [%r3], %r1;"),
+        # Words 0 to 31 in the first iteration, 33 to 64 in the second, and so on.
+        entry(
+            "skips",
+            POINTERS,
+            "mov.u32 %r1, %tid.x; mov.u32 %r2, tile; mad.lo.u32 %r2, %r1, 4, %r2; mov.u32 %r3, 0;",
+            "again:",
+            "or.b32 %r4, %r1, 0; and.b32 %r4, %r4, %r3; and.b32 %r4, %r4, 1;",
+            "setp.eq.u32 %p1, %r4, 0;",
+            "@!%p1 bra next;",
+            "st.shared.u32 [%r2], %r1;",
+            "next:",
+            "add.u32 %r2, %r2, 132; add.u32 %r3, %r3, 1;",
+            "setp.lt.u32 %p1, %r3, 6;",
+            "@%p1 bra again;",
+        ),
         atomic("adds", "atom.global.add.u32 %r3, [%d2], %r2; st.global.u32 [%d3], %r3;"),
         atomic("reduces", "red.global.max.s32 [%d2], %r2; red.relaxed.gpu.global.add.s32 [%d2+4], 2;"),
         atomic("floats", "cvt.rn.f32.u32 %f1, %r2; red.global.add.f32 [%d2], %f1;"),
@@ -189,3 +204,11 @@ def test_compare_and_swap(kernels, launch):
     x, y = arrays()
     launch(kernels["swaps"], x, y)
     assert (y[0], y[1]) == (40, 31)  # lanes 0, 1, 4 and 13 find their own number
+
+
+def test_requests_of_lanes_that_take_different_paths(kernels, launch):
+    """Odd lanes skip every other iteration: requests are of lanes in the same iteration."""
+    x, y = arrays()
+    report = launch(kernels["skips"], x, y)
+    # Three times all lanes, three times the even ones, each of them without a conflict.
+    assert (report.shared_requests, report.shared_extra_passes) == (6, 0)

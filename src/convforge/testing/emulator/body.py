@@ -72,6 +72,7 @@ class ModuleNames:
         variables: C++ names of global and constant variables.
         functions: Functions that may be called.
         sites: PTX lines of the instructions that touch memory or wait.
+        loops: First and last site of each loop.
     """
 
     def __init__(self) -> None:
@@ -80,6 +81,7 @@ class ModuleNames:
         self.variables: dict[str, str] = {}
         self.functions: dict[str, Function] = {}
         self.sites: list[int] = []
+        self.loops: list[tuple[int, int]] = []
 
     def add_shared(self, variable: Variable) -> None:
         """Give a shared variable its number."""
@@ -103,7 +105,8 @@ class Body:
         self.arrays: dict[str, tuple[int, int, bool]] = {}  # to bytes, alignment, whether local
         self.used: set[str] = set()
         self.targets: dict[str, tuple[str, ...]] = {}
-        self.passed: set[str] = set()  # labels already written: branches to them go back
+        self._heads: dict[str, int] = {}  # labels already written, and the site that came next
+        self._loops: dict[str, int] = {}
         self.line = function.line
         self.accumulators = Accumulators(
             statement for statement in function.body or () if isinstance(statement, Instruction)
@@ -152,6 +155,20 @@ class Body:
             if name in scope.labels:
                 return f"L{scope.number}_{identifier(name)}"
         raise UnsupportedPTX(f"no label {name}", self.line)
+
+    def place_label(self, name: str) -> None:
+        """Write a label; branches to it that come later go back."""
+        label = self.label(name)
+        self._heads[label] = len(self.names.sites)
+        self.lines.append(f"{label}:;")
+
+    def loop(self, label: str, site: int) -> int | None:
+        """The number of the loop that a branch to a C++ label closes; None if it goes forward."""
+        if label not in self._heads:
+            return None
+        number = self._loops.setdefault(label, len(self.names.loops))
+        self.names.loops[number:] = [(self._heads[label], site), *self.names.loops[number + 1 :]]
+        return number
 
     def know_labels(self, labels: Sequence[str]) -> None:
         """Labels of the scope just entered, which may be branched to before they come."""

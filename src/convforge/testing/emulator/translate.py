@@ -121,6 +121,8 @@ def translate(ptx: str) -> Translation:
         "namespace emulator {",
         f"const Site sites[] = {{{_list(names.sites)}}};",
         f"const int site_count = {len(names.sites)};",
+        f"const Loop loops[] = {{{_list(f'{{{a}, {b}}}' for a, b in names.loops) or '{}'}}};",
+        f"const int loop_count = {len(names.loops)};",
         f"const Entry entries[] = {{{_list(table)}}};",
         f"const Variable variables[] = {{{_list(memory_table) or '{}'}}};",
         f"const int variable_count = {len(memory_table)};",
@@ -193,9 +195,7 @@ def _body(function: Function, names: ModuleNames) -> Body:
             case Instruction():
                 _instruction(body, statement)
             case Label():
-                label = body.label(statement.name)
-                body.passed.add(label)
-                body.lines.append(f"{label}:;")
+                body.place_label(statement.name)
             case Scope(opens=True):
                 body.open_scope()
                 body.know_labels(_labels(statements, number + 1))

@@ -83,7 +83,8 @@ void prepare(Thread& t, u32 number) {
   t.waits_for = nullptr;
   t.branches = 0;
   t.locals.clear();
-  t.occurrences.assign(site_count, 0);
+  t.iterations.assign(loop_count, 0);
+  t.requests.assign(site_count, 0);
   t.open.clear();
   t.groups.clear();
   t.bulk_open.clear();
@@ -202,7 +203,8 @@ void finish_now() {
   __builtin_unreachable();
 }
 
-void loop(int site) {
+void loop(int site, int number) {
+  count_iteration(number);
   if (++thread->branches % TURN) return;
   if (thread->branches > MOST_BRANCHES)
     fail(Finding::endless, site, "more than %llu backward branches", (unsigned long long)MOST_BRANCHES);

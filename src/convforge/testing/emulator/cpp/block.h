@@ -35,7 +35,8 @@ struct Thread {
   u32 barrier_parity;
   u64 branches;
   std::vector<Range> locals;
-  std::vector<u32> occurrences;  // by site, since the last barrier of the block
+  std::vector<u32> iterations;   // by loop
+  std::vector<u32> requests;     // by site: where the next one is likely to belong
 
   std::vector<Copy> open;               // cp.async issued,
   std::deque<std::vector<Copy>> groups; // and committed
@@ -76,6 +77,7 @@ void check_copies_at_end(Thread&);
 void check_wgmma_at_end();
 bool deliver_one();             // performs the oldest copy in flight; false if there is none
 void flush_counts();
+void count_iteration(int loop);
 
 struct Counts {
   u64 block_barriers, warp_collectives, matrix_multiplications, asynchronous_copies;

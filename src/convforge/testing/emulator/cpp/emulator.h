@@ -17,6 +17,7 @@ struct Dim { u32 x, y, z; };
 
 // --- what a translated module says of itself --------------------------------------------------------
 struct Site { int line; };
+struct Loop { int first, last; };  // sites between its head and the last branch back
 struct Entry {
   const char* name;
   void (*run)(const u8* parameters);
@@ -26,6 +27,8 @@ struct Entry {
 struct Variable { u8* start; u64 bytes; bool writable; const u8* initial; };
 extern const Site sites[];
 extern const int site_count;
+extern const Loop loops[];
+extern const int loop_count;
 extern const Entry entries[];
 extern const Variable variables[];  // .global and .const ones
 extern const int variable_count;
@@ -37,7 +40,8 @@ extern u32 thread_number;  // within its block
 inline u32 lane() { return thread_number & 31; }
 inline u32 warp() { return thread_number >> 5; }
 u64 clock();
-void loop(int site);  // called at every backward branch: gives way from time to time, and ends endless ones
+// Called at every backward branch: gives way from time to time, and ends endless loops.
+void loop(int site, int number);
 void finish_now();    // the instruction `exit`
 void nothing(int site);
 void assertion(int site);

@@ -121,23 +121,48 @@ Local::~Local() {
 }
 
 // --- counting ---------------------------------------------------------------------------------------
-// Lanes of a warp run one after another here, so a warp's request is put together again: the n-th
-// time that a lane comes to an instruction since the last barrier of the block belongs to the n-th
-// time of the others. Where lanes skip an iteration that others do, this is an approximation.
+// Lanes of a warp run one after another here, so a warp's request is put together again: of lanes
+// that come to an instruction in the same iterations of the loops around it, between the same two
+// barriers of the block. In functions that are called in several places, also of the same call.
 namespace {
 
 struct Request {
+  u64 iteration;
   u32 lanes = 0, bytes = 0;
   bool shared = false;
   u64 address[32];
 };
 
-std::vector<std::vector<std::vector<Request>>> requests;  // by warp, site, occurrence
+std::vector<std::vector<std::vector<Request>>> requests;  // by warp, site, in order of appearance
+std::vector<std::vector<int>> loops_around, loops_within;  // by site, by loop
+
+void know_loops() {
+  if (!loops_around.empty()) return;
+  loops_around.resize(site_count + 1);
+  loops_within.resize(loop_count);
+  for (int i = 0; i < loop_count; i++) {
+    for (int s = loops[i].first; s <= loops[i].last; s++) loops_around[s].push_back(i);
+    for (int j = 0; j < loop_count; j++)
+      if (i != j && loops[i].first <= loops[j].first && loops[j].last <= loops[i].last) loops_within[i].push_back(j);
+  }
+}
 
 void count(int site, u64 address, u32 bytes, bool shared) {
+  u64 iteration = 0;
+  for (int loop : loops_around[site]) iteration = (iteration ^ thread->iterations[loop]) * 0x9E3779B97F4A7C15ull + 1;
   auto& all = requests[warp()][site];
-  u32 n = thread->occurrences[site]++;
-  if (n >= all.size()) all.resize(n + 1);
+  const u32 likely = thread->requests[site];
+  auto fits = [&](u32 i) { return all[i].iteration == iteration && !(all[i].lanes >> lane() & 1); };
+  u32 n = likely;
+  while (n < all.size() && !fits(n)) n++;
+  if (n == all.size())
+    for (n = 0; n < likely && n < all.size() && !fits(n);) n++;
+  if (n == all.size() || !fits(n)) {
+    n = (u32)all.size();
+    all.emplace_back();
+    all[n].iteration = iteration;
+  }
+  thread->requests[site] = n + 1;
   Request& r = all[n];
   r.lanes |= 1u << lane();
   r.bytes = bytes;
@@ -186,7 +211,14 @@ void pass_global(const Request& r) {
 void count_shared(int site, u32 offset, u32 bytes) { count(site, offset, bytes, true); }
 void count_global(int site, u64 address, u32 bytes, Use) { count(site, address, bytes, false); }
 
+// Of a loop: those within it begin anew.
+void count_iteration(int loop) {
+  thread->iterations[loop]++;
+  for (int inner : loops_within[loop]) thread->iterations[inner] = 0;
+}
+
 void begin_counts(u32 threads) {
+  know_loops();
   requests.resize((threads + 31) / 32);
   for (auto& warp : requests) {
     warp.resize(site_count);
@@ -204,7 +236,7 @@ void flush_counts() {
       }
       warp[site].clear();
     }
-  for (Thread& t : threads) std::fill(t.occurrences.begin(), t.occurrences.end(), 0);
+  for (Thread& t : threads) std::fill(t.requests.begin(), t.requests.end(), 0);
 }
 
 }  // namespace emulator

@@ -12,9 +12,11 @@ _EXTERNAL = {"__assertfail": "assertion", "__assert_fail": "assertion", "vprintf
 def jump(body: Body, i: Instruction, label: str) -> str:
     """To a label; going back counts as an iteration."""
     target = body.label(label)
-    if target in body.passed:
-        return f"{{ loop({body.site(i)}); goto {target}; }}"
-    return f"goto {target};"
+    site = body.site(i)
+    number = body.loop(target, site)
+    if number is None:
+        return f"goto {target};"
+    return f"{{ loop({site}, {number}); goto {target}; }}"
 
 
 @opcode("bra")
