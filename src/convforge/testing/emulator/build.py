@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +23,8 @@ _FLAGS = (
 
 def unavailable() -> str | None:
     """Why nothing can be emulated here, or None."""
+    if platform.system() != "Linux":
+        return f"the GPU emulator's fibers are Linux's; this is {platform.system()}"
     if compiler() is None:
         return "no g++ on PATH: the GPU emulator compiles what it runs"
     return None

@@ -29,6 +29,7 @@ _COUNTS = (
     "global_sectors",
 )
 _Triple = ctypes.c_uint32 * 3
+_RUNNING = threading.Lock()  # equal modules are one library, whose state is global
 
 
 class _Launch(ctypes.Structure):
@@ -63,8 +64,8 @@ class _Result(ctypes.Structure):
 class Emulated:
     """A module of PTX, translated to C++, compiled, and loaded.
 
-    Compiling takes a second or so; the result is kept on disk for the next time. Launches of one
-    module wait for each other.
+    Compiling takes a second or so; the result is kept on disk for the next time. Launches wait
+    for each other.
 
     Attributes:
         entries: Names of the kernels, in the order of the text.
@@ -83,7 +84,6 @@ class Emulated:
         self._entries = translation.entries
         self.entries = tuple(translation.entries)
         self._library = ctypes.CDLL(str(build(translation.source)))
-        self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> EmulatedKernel:
         """The kernel of this name."""
@@ -94,7 +94,7 @@ class Emulated:
     def _run(self, launch: _Launch, name: str) -> Report:
         result = _Result()
         extra = np.zeros(max(len(self._sites), 1), np.uint64)
-        with self._lock:
+        with _RUNNING:
             self._library.emulator_run(
                 ctypes.byref(launch), ctypes.byref(result), ctypes.c_void_p(extra.ctypes.data)
             )
@@ -146,9 +146,9 @@ class EmulatedKernel:
         Args:
             grid: Blocks along x, y, z.
             block: Threads along x, y, z.
-            arguments: One a parameter of the PTX: NumPy scalars, integers (pointers, or of the
-                parameter's width), floats for parameters of 4 or 8 bytes are refused (say which
-                type you mean), structured scalars and bytes.
+            arguments: One a parameter of the PTX: integers (pointers, or of the parameter's
+                width), NumPy scalars, structured scalars and bytes. Which type a float of
+                Python means is not known; say it.
             memory: The arrays that global accesses may touch. One that is not writeable must not
                 be stored to. Elements between those of a strided array count as its own.
             dynamic_shared_bytes: Shared memory besides what the PTX declares.

@@ -62,8 +62,8 @@ def _bulk(body: Body, i: Instruction, m: Modifiers) -> str:
         raise UnsupportedPTX("a copy to other blocks of a cluster", i.line, i.text)
     site = body.site(i)
     tensor = m.flag("tensor")
-    stores = m.words[0] == "global"
     rank = int(m.one(("1d", "2d", "3d", "4d", "5d"), "0d")[0])
+    stores = m.words[0] == "global"
     im2col = m.flag("im2col")
     m.flag("tile", "bulk_group", _COUNTED)
     if not stores:
