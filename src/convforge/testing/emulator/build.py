@@ -7,7 +7,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -79,17 +80,30 @@ def _compile_runtime(target: Path) -> None:
 def _kept(stamp: str, suffix: str, make: Callable[[Path], None]) -> Path:
     """The file of this name, made in a directory of its own and moved there whole.
 
-    Several processes may make it at a time; the last one's is kept, and all are the same.
+    Of several processes that want it one makes it, and the others wait.
     """
     folder = cache_dir() / "emulator"
     wanted = folder / f"{stamp}.{suffix}"
-    if not wanted.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            made = Path(temporary) / f"module.{suffix}"
-            make(made)
-            made.replace(wanted)
+    if wanted.exists():
+        return wanted
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / f"{stamp}.lock"):
+        if not wanted.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                made = Path(temporary) / f"module.{suffix}"
+                make(made)
+                made.replace(wanted)
     return wanted
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock that the system takes back when the process dies."""
+    import fcntl  # of Unix alone
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _run(*arguments: str) -> None:
