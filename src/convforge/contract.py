@@ -52,10 +52,13 @@ class Machine:
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        isa: Vector instruction set that code is generated for, such as ``avx512``.
-        vector_bytes: Bytes of one vector register. registers: Vector registers.
-        threads: Workers that may run at once.
-        l1_bytes, l2_bytes: Data caches of one core. l3_bytes: The shared cache.
+        isa: Vector instruction set that code is generated for, such as ``avx512``; of a GPU the
+            architecture, such as ``sm_90``.
+        vector_bytes: Bytes of one vector register, or of the widest load of a GPU's thread.
+        registers: Vector registers, or those that a GPU's thread may have.
+        threads: Workers that may run at once, or multiprocessors.
+        l1_bytes, l2_bytes: Data caches of one core; the shared memory that a GPU's block may have,
+            and the cache that multiprocessors share. l3_bytes: The last cache before memory.
     """
 
     device: str
@@ -137,7 +140,8 @@ class Step:
         kernel: What runs.
         operands: Names of the arrays and buffers it gets, in the kernel's order; ``""`` is null.
         constants: Its packed argument struct: geometry and flags fixed by the problem.
-        tasks: Independent pieces of work, which the launcher hands out: see ``runtime.tasks``.
+        tasks: Independent pieces of work, which the launcher hands out: see ``runtime.tasks``. On
+            a GPU, blocks of the grid; none launches nothing.
         cost: Flops and bytes.
         joins: A worker needs nothing of the step before but what it did there itself, so that
             nobody waits in between.

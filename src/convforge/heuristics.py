@@ -46,7 +46,7 @@ def predict_ms(program: Program, machine: Machine) -> tuple[float, str]:
     for step in program.steps:
         workers = min(machine.threads, max(step.tasks, 1))
         compute = step.cost.flops / (NOMINAL.gflops(machine) * workers) / 1e6
-        memory = step.cost.bytes / NOMINAL.gbytes(workers) / 1e6
+        memory = step.cost.bytes / NOMINAL.gbytes(machine, workers) / 1e6
         total += max(compute, memory) + UNHIDDEN * min(compute, memory) + LAUNCH_MS
         bound = "flops" if compute >= memory else "bytes"
         parts.append((max(compute, memory), f"{step.name} bound by {bound}"))

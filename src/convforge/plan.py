@@ -23,10 +23,20 @@ from convforge.contract import (
 )
 from convforge.executor import Executable, prepend
 from convforge.heuristics import Candidate, rank
+from convforge.operands import (
+    names_of,
+    overlap_on,
+    require,
+    require_on,
+    require_writable,
+    shapes_and_dtypes,
+)
 from convforge.policy import Policy
-from convforge.problem import ConvProblem, Direction, PoolKind, Problem, parse
+from convforge.problem import Direction, Problem, parse
 from convforge.runtime import machine as machines
 from convforge.runtime import threads
+from convforge.runtime.cuda.device import Device
+from convforge.runtime.cuda.executable import CudaExecutable
 from convforge.runtime.dtypes import numpy_dtype
 from convforge.runtime.memory import aligned_empty, array_address
 from convforge.runtime.results import aligned_array
@@ -43,7 +53,7 @@ class PreparedWeights:
     """
 
     format: str
-    data: np.ndarray
+    data: Any
 
     @property
     def nbytes(self) -> int:
@@ -94,21 +104,30 @@ class Plan:
         algorithm: Full name of the choice. config: Its configuration.
         program: Its launches. tolerance: The error it promises to stay within.
         weight_format: Layout of prepared weights, None where plain ones are read in place.
+        device: Where its arrays lie and its kernels run; None is the CPU.
         on_host: Whether it is the NumPy reference, which has no launches.
     """
 
-    def __init__(self, problem: Problem, policy: Policy, choice: Algorithm, config: Config) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        policy: Policy,
+        choice: Algorithm,
+        config: Config,
+        device: Device | None = None,
+    ) -> None:
         self.problem = problem
         self.policy = policy
-        self._machine = _machine(policy)
+        self.device = device
+        self._machine = _machine(policy, device)
         self._choice = choice
         self.algorithm = choice.name
         self.tolerance: Tolerance = choice.tolerance
         self.config = config
         self.program: Program = choice.program(problem, config, self._machine)
         self.weight_format: WeightFormat | None = choice.weight_format(problem, config)
-        self._inputs, self._output = _operands(problem)
-        shapes, dtypes = _shapes_and_dtypes(problem)
+        self._inputs, self._output = names_of(problem)
+        shapes, dtypes = shapes_and_dtypes(problem)
         self._checks = tuple((name, shapes[name], dtypes[name]) for name in self._inputs)
         self._out_shape, self._out_dtype = shapes[self._output], dtypes[self._output]
         self._extras = tuple(
@@ -117,7 +136,8 @@ class Plan:
             if op.reads_operand
         )
         self._has_indices = getattr(problem, "indices", False) and self._output == "y"
-        self.on_host = not isinstance(self.program.steps[0].kernel.function, _jitted_type())
+        first = self.program.steps[0].kernel.function
+        self.on_host = device is None and not isinstance(first, _jitted_type())
         self._names = [
             *self._inputs,
             self._output,
@@ -132,7 +152,7 @@ class Plan:
         super().__setattr__(name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.problem, self.policy, self.algorithm, self.config)
+        return _rebuild, (self.problem, self.policy, self.algorithm, self.config, self.device)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
         return self
@@ -141,23 +161,28 @@ class Plan:
         return f"<Plan {self.problem} by {self.algorithm}>"
 
     @cached_property
-    def _plain(self) -> Executable:
+    def _plain(self) -> Executable | CudaExecutable:
         """Takes plain weights: prepares them in the workspace first, where the choice wants it."""
         if self.weight_format is None:
-            return Executable(self.program, self._names, self._machine)
+            return self._executable(self.program, self._names)
         whole = None
         if isinstance(self._choice, TakesPlainWeights):
             whole = self._choice.plain_program(self.problem, self.config, self._machine)
         if whole is None:
             packed = self.weight_format
             whole = prepend(packed.pack, self.program, "packed", packed.nbytes)
-        return Executable(whole, self._names, self._machine)
+        return self._executable(whole, self._names)
 
     @cached_property
-    def _prepared(self) -> Executable:
+    def _prepared(self) -> Executable | CudaExecutable:
         """Takes prepared weights."""
         names = ["packed" if name == "w" else name for name in self._names]
-        return Executable(self.program, names, self._machine)
+        return self._executable(self.program, names)
+
+    def _executable(self, program: Program, names: list[str]) -> Executable | CudaExecutable:
+        if self.device is not None:
+            return CudaExecutable(program, names, self.device)
+        return Executable(program, names, self._machine)
 
     @property
     def workspace_bytes(self) -> int:
@@ -183,13 +208,26 @@ class Plan:
         if "w" not in self._inputs:
             raise ValueError(f"{self.problem} reads no weights")
         name, shape, dtype = next(check for check in self._checks if check[0] == "w")
-        _require(self.problem, name, w, shape, dtype)
+        if self.device is not None:
+            return self._prepare_on(self.device, w, shape, dtype)
+        require(self.problem, name, w, shape, dtype)
         if self.weight_format is None:
             return PreparedWeights(f"plain:{self.problem.w.order}", w.copy())  # type: ignore[union-attr]
         data = aligned_empty(self.weight_format.nbytes)
         packer = Executable(self.weight_format.pack, ["w", "packed"], self._machine)
         packer.run([array_address(w), array_address(data)])
         data.flags.writeable = False
+        return PreparedWeights(self.weight_format.id, data)
+
+    def _prepare_on(
+        self, device: Device, w: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> PreparedWeights:
+        require_on(device, self.problem, "w", w, shape, dtype)
+        if self.weight_format is None:
+            return PreparedWeights(f"plain:{self.problem.w.order}", device.copy(w))  # type: ignore[union-attr]
+        data = device.empty((self.weight_format.nbytes,), np.dtype(np.uint8))
+        packer = CudaExecutable(self.weight_format.pack, ["w", "packed"], device)
+        packer.run([device.address(w), device.address(data)])
         return PreparedWeights(self.weight_format.id, data)
 
     def __call__(
@@ -219,6 +257,8 @@ class Plan:
         if len(arrays) != len(self._checks):
             wanted = ", ".join(self._inputs)
             raise TypeError(f"{self.problem} takes {wanted}; got {len(arrays)} arrays")
+        if self.device is not None:
+            return self._call_on(self.device, arrays, {"bias": bias, "residual": residual}, out)
         prepared = False
         addresses = []
         for array, (name, shape, dtype) in zip(arrays, self._checks, strict=True):
@@ -231,15 +271,16 @@ class Plan:
                 or array.dtype is not dtype
                 or not (array.flags.c_contiguous and array.flags.aligned)
             ):
-                _require(self.problem, name, array, shape, dtype)
+                require(self.problem, name, array, shape, dtype)
             addresses.append(array_address(array))
         if out is None:
             if getattr(self.problem, "accumulate", False):
                 raise ValueError(f"{self.problem} adds to its output: out must be given")
             out = aligned_array(self._out_shape, self._out_dtype, addresses[0])
         else:
-            _require(self.problem, "out", out, self._out_shape, self._out_dtype)
-            _require_writable(self.problem, out, (*arrays, bias, residual))
+            require(self.problem, "out", out, self._out_shape, self._out_dtype)
+            plain = [a.data if type(a) is PreparedWeights else a for a in arrays]
+            require_writable(self.problem, out, [*plain, bias, residual])
         addresses.append(array_address(out))
         if self._extras or bias is not None or residual is not None:
             addresses += self._extra_addresses({"bias": bias, "residual": residual})
@@ -250,6 +291,44 @@ class Plan:
             addresses.append(array_address(indices))
         (self._prepared if prepared else self._plain).run(addresses)
         return (out, indices) if self._has_indices else out
+
+    def _call_on(
+        self, device: Device, arrays: tuple[Any, ...], given: dict[str, Any], out: Any
+    ) -> Any:
+        """Run on arrays of a device: enqueue, and return at once."""
+        checks = [*zip(arrays, self._checks, strict=True)]
+        for name, array in given.items():
+            check = next((extra for extra in self._extras if extra[0] == name), None)
+            if (array is None) != (check is None):
+                verb = "takes no" if check is None else "needs a"
+                raise ValueError(f"{self.problem} {verb} {name}")
+            if check is not None:
+                checks.append((array, check))
+        prepared = False
+        plain = []
+        for array, (name, shape, dtype) in checks:
+            if type(array) is PreparedWeights and name == "w":
+                self._require_format(array)
+                array, prepared = array.data, self.weight_format is not None
+            else:
+                require_on(device, self.problem, name, array, shape, dtype)
+            plain.append(array)
+        if out is None:
+            if getattr(self.problem, "accumulate", False):
+                raise ValueError(f"{self.problem} adds to its output: out must be given")
+            out = device.empty(self._out_shape, self._out_dtype)
+        else:
+            require_on(device, self.problem, "out", out, self._out_shape, self._out_dtype)
+            if any(overlap_on(device, out, array) for array in plain):
+                raise ValueError(f"out overlaps an input ({self.problem})")
+        addresses = [device.address(array) for array in plain]
+        addresses.insert(len(arrays), device.address(out))
+        indices = None
+        if self._has_indices:
+            indices = device.empty(self._out_shape, np.dtype(np.int64))
+            addresses.append(device.address(indices))
+        (self._prepared if prepared else self._plain).run(addresses)
+        return out if indices is None else (out, indices)
 
     def launch(self, pointers: Sequence[int], *, prepared: bool = False) -> None:
         """Run on raw addresses: no checks, no array is made.
@@ -276,7 +355,7 @@ class Plan:
             array = given[name]
             if array is None:
                 raise ValueError(f"{self.problem} needs {name} of shape {shape}; none came")
-            _require(self.problem, name, array, shape, dtype)
+            require(self.problem, name, array, shape, dtype)
             found.append(array_address(array))
         return found
 
@@ -307,7 +386,7 @@ class Plan:
 
     def explain(self) -> Explanation:
         """Every candidate with its predicted time, every refusal in words, and the choice."""
-        ranked, rejected = _candidates(self.problem, self.policy)
+        ranked, rejected = _candidates(self.problem, self.policy, self.device)
         return Explanation(
             problem=self.problem,
             chosen=self.algorithm,
@@ -321,12 +400,15 @@ _PLANS_KEPT = 4096
 _DEFAULT = Policy()
 
 
-def plan(problem: Problem | str, policy: Policy | None = None) -> Plan:
+def plan(
+    problem: Problem | str, policy: Policy | None = None, device: Device | None = None
+) -> Plan:
     """The best plan for a problem within a policy; made once and kept.
 
     Args:
         problem: A problem or its spelling, such as ``"fprop:f32:nhwc:n1c64h56w56_k64r3s3_p1x1"``.
         policy: Limits; the default allows every algorithm within its stated tolerance.
+        device: The GPU that its arrays lie on; None is the CPU.
 
     Raises:
         UnsupportedProblem: No algorithm, or not the named one, can run it; lists every reason.
@@ -347,26 +429,27 @@ def plan(problem: Problem | str, policy: Policy | None = None) -> Plan:
             f"policy is a {type(policy).__name__}; wanted a Policy, such as "
             "Policy(algorithm='conv_direct')"
         )
-    return _plan(problem, policy, policy.threads or threads.get_num_threads())
+    return _plan(problem, policy, policy.threads or threads.get_num_threads(), device)
 
 
 @lru_cache(maxsize=_PLANS_KEPT)
-def _plan(problem: Problem, policy: Policy, num_threads: int) -> Plan:
+def _plan(problem: Problem, policy: Policy, num_threads: int, device: Device | None) -> Plan:
     """One plan for each question; the number of threads is part of it, for the workers differ."""
-    ranked, rejected = _candidates(problem, policy)
+    ranked, rejected = _candidates(problem, policy, device)
     if not ranked:
         reasons = "; ".join(f"{name} ({reason})" for name, reason in rejected)
         raise UnsupportedProblem(f"no algorithm for {problem}: {reasons}")
-    return Plan(problem, policy, ranked[0].algorithm, ranked[0].config)
+    return Plan(problem, policy, ranked[0].algorithm, ranked[0].config, device)
 
 
 def _candidates(
-    problem: Problem, policy: Policy
+    problem: Problem, policy: Policy, device: Device | None
 ) -> tuple[list[Candidate], list[tuple[str, Rejected]]]:
-    machine = _machine(policy)
-    named = registry.find(policy.algorithm) if policy.algorithm else registry.algorithms("cpu")
+    machine = _machine(policy, device)
+    every = registry.algorithms(machine.device)
+    named = registry.find(policy.algorithm, machine.device) if policy.algorithm else every
     able, rejected = [], []
-    for algorithm in registry.algorithms("cpu"):
+    for algorithm in every:
         refusal: Rejected | None = None
         if algorithm not in named:
             refusal = Rejected(f"algorithm={policy.algorithm!r} was asked for")
@@ -387,7 +470,7 @@ def _candidates(
     ranked = rank(problem, able, machine, policy)
     if policy.batch_invariant and problem.N > 1 and problem.direction is not Direction.WGRAD:
         # Algorithms differ in their bits, so the one that is best for one image is for them all.
-        alone = [c.algorithm for c in _candidates(replace(problem, N=1), policy)[0]]
+        alone = [c.algorithm for c in _candidates(replace(problem, N=1), policy, device)[0]]
         ranked.sort(key=lambda c: alone.index(c.algorithm) if c.algorithm in alone else len(alone))
     return ranked, rejected
 
@@ -395,71 +478,18 @@ def _candidates(
 _NONE = object()
 
 
-def _rebuild(problem: Problem, policy: Policy, algorithm: str, config: Config) -> Plan:
-    return Plan(problem, policy, registry.find(algorithm)[0], config)
+def _rebuild(
+    problem: Problem, policy: Policy, algorithm: str, config: Config, device: Device | None
+) -> Plan:
+    kind = _machine(policy, device).device
+    return Plan(problem, policy, registry.find(algorithm, kind)[0], config, device)
 
 
-def _machine(policy: Policy) -> Machine:
-    return machines.cpu(policy.threads)
+def _machine(policy: Policy, device: Device | None) -> Machine:
+    return machines.cpu(policy.threads) if device is None else device.machine
 
 
 def _jitted_type() -> type:
     from numba.core.dispatcher import Dispatcher
 
     return Dispatcher  # type: ignore[no-any-return]
-
-
-def _operands(problem: Problem) -> tuple[tuple[str, ...], str]:
-    """Names of the inputs, and of the output."""
-    if isinstance(problem, ConvProblem):
-        return {
-            Direction.FPROP: (("x", "w"), "y"),
-            Direction.DGRAD: (("y", "w"), "x"),
-            Direction.WGRAD: (("x", "y"), "w"),
-        }[problem.direction]
-    if problem.direction is Direction.FPROP:
-        return ("x",), "y"
-    return (("y", "indices") if problem.kind is PoolKind.MAX else ("y",)), "x"
-
-
-def _shapes_and_dtypes(
-    problem: Problem,
-) -> tuple[dict[str, tuple[int, ...]], dict[str, np.dtype[Any]]]:
-    shapes = {"x": problem.x_shape, "y": problem.y_shape}
-    dtypes = {"x": numpy_dtype(problem.x.dtype), "y": numpy_dtype(problem.x.dtype)}
-    if isinstance(problem, ConvProblem):
-        dtypes["y"] = numpy_dtype(problem.y.dtype)
-        shapes["w"], dtypes["w"] = problem.w_shape, numpy_dtype(problem.w.dtype)
-        out = "x" if problem.direction is Direction.DGRAD else "y"
-        shapes["bias"] = (problem.C if out == "x" else problem.K,)
-        shapes["residual"] = shapes[out]
-        dtypes["bias"] = dtypes["residual"] = dtypes[out]
-    else:
-        shapes["indices"], dtypes["indices"] = problem.y_shape, np.dtype(np.int64)
-    return shapes, dtypes
-
-
-def _require(
-    problem: Problem, name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> None:
-    """Raise unless ``array`` is the operand that the problem describes."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} is a {type(array).__name__}; wanted a NumPy array ({problem})")
-    if array.dtype != dtype:
-        raise TypeError(f"{name} has dtype {array.dtype}; wanted {dtype} ({problem})")
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}; wanted {shape} ({problem})")
-    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
-        raise ValueError(
-            f"{name} is not C-contiguous, aligned and in native byte order; pass "
-            f"np.ascontiguousarray({name}) ({problem})"
-        )
-
-
-def _require_writable(problem: Problem, out: np.ndarray, inputs: tuple[Any, ...]) -> None:
-    if not out.flags.writeable:
-        raise ValueError(f"out is read-only ({problem})")
-    for given in inputs:
-        array = given.data if isinstance(given, PreparedWeights) else given
-        if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
-            raise ValueError(f"out overlaps an input of shape {array.shape} ({problem})")

@@ -9,7 +9,7 @@ from functools import cache
 
 from convforge.contract import Algorithm
 
-_ROOMS = {"cpu": ("convforge.kernels.cpu",)}
+_ROOMS = {"cpu": ("convforge.kernels.cpu",), "cuda": ("convforge.kernels.cuda_numba",)}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""How a NumPy array lies in memory: orders, views, element types."""
+"""How an array lies in memory: orders, views, element types. NumPy's, or one of a device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convforge.problem import DType, Order
+from convforge.runtime.cuda.device import Device, device_of
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -86,6 +87,8 @@ class View:
 def dense(array: Array) -> Array:
     """The array, copied only if it is not C-contiguous, aligned and in native byte order."""
     flags = array.flags
+    if array.__class__ is not np.ndarray:
+        return array if flags.c_contiguous else _device(array).copy(array)
     if flags.c_contiguous and flags.aligned and array.dtype.isnative:
         return array
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
@@ -140,12 +143,54 @@ def strides_in(order: Order, shape: Shape, itemsize: int, *, channels_last: bool
 
 def same_memory(a: Array, b: Array) -> bool:
     """Whether two arrays have an element in common; True too where that is too hard to tell."""
-    if not np.may_share_memory(a, b):
+    if not may_share_memory(a, b):
         return False
+    if a.__class__ is not np.ndarray:
+        return True
     try:
         return bool(np.shares_memory(a, b, max_work=_OVERLAP_WORK))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
+
+
+def may_share_memory(a: Array, b: Array) -> bool:
+    """Whether the bytes between two arrays' first and last elements meet."""
+    if a.__class__ is np.ndarray:
+        return np.may_share_memory(a, b)
+    (first, end), (other, other_end) = _reach(a), _reach(b)
+    return first < other_end and other < end
+
+
+def assign(target: Array, source: Array) -> None:
+    """Write one array to another of the same shape, both on the host or both on one device."""
+    if target.__class__ is np.ndarray:
+        target[...] = source
+    else:
+        _device(target).assign(target, source)
+
+
+def is_writeable(array: Array) -> bool:
+    """Whether results may be written to an array; CuPy's always are."""
+    return array.__class__ is not np.ndarray or array.flags.writeable
+
+
+def _reach(array: Array) -> tuple[int, int]:
+    """Addresses of an array's first byte and of what follows its last one, on its device."""
+    first = last = _device(array).address(array)
+    if array.size == 0:
+        return first, first
+    for step, size in zip(array.strides, array.shape, strict=True):
+        if step < 0:
+            first += step * (size - 1)
+        else:
+            last += step * (size - 1)
+    return first, last + array.itemsize
+
+
+def _device(array: Array) -> Device:
+    device = device_of(array)
+    assert device is not None, type(array)
+    return device
 
 
 def overlaps_itself(array: Array) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from convforge.arrays.numpy_ import Array
+from convforge.runtime.cuda.device import Device, device_of
 
 # Device types of DLPack whose memory the CPU reads: its own, and the host memory that CUDA and
 # ROCm pin.
@@ -49,6 +50,29 @@ def as_numpy(value: Any, name: str) -> Array:
     )
 
 
+def as_array(value: Any, name: str) -> Array:
+    """See an array as one that kernels read; :func:`convforge.arrays.as_array` has the contract."""
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(value, cupy.ndarray):
+        # From now on its arrays are known by their device.
+        from convforge.arrays import cupy_
+
+        assert cupy_.find(value) is not None
+        return value  # type: ignore[no-any-return]
+    if hasattr(value, "__cuda_array_interface__") and _adapter_of(value) is None:
+        raise TypeError(
+            f"{name} is a {type(value).__module__}.{type(value).__qualname__} in the memory of a "
+            f"device, and this version takes those of CuPy: pass cupy.asarray({name}), which "
+            "copies nothing; pip install 'convforge[cuda13]' has CuPy"
+        )
+    return as_numpy(value, name)
+
+
+def where(device: Device | None) -> str:
+    """In words where an array lies."""
+    return "in host memory" if device is None else f"on {device.name}"
+
+
 def home_of(value: Any) -> Callable[[Array], Any]:
     """The way back; :func:`convforge.arrays.home_of` has the contract."""
     if isinstance(value, np.ndarray):
@@ -56,6 +80,8 @@ def home_of(value: Any) -> Callable[[Array], Any]:
     adapter = _adapter_of(value)
     if adapter is not None:
         return adapter.from_numpy  # type: ignore[no-any-return]
+    if device_of(value) is not None:
+        return _stay
     if hasattr(value, "__array_namespace__"):
         return value.__array_namespace__().asarray  # type: ignore[no-any-return]
     return _stay
@@ -77,6 +103,6 @@ def _adapter_of(value: Any) -> ModuleType | None:
 
 def _elsewhere(name: str, kind: str) -> str:
     return (
-        f"{name} is a {kind} in the memory of a device; the kernels of this version run on the "
-        f"CPU: bring it there first ({name}.get() in CuPy, {name}.cpu() in PyTorch)"
+        f"{name} is a {kind} in the memory of a device; this operator runs on the CPU: bring it "
+        f"there first ({name}.get() in CuPy, {name}.cpu() in PyTorch)"
     )

@@ -21,8 +21,8 @@ def as_numpy(tensor: Any, name: str) -> Array:
     """
     if tensor.device.type != "cpu":
         raise TypeError(
-            f"{name} is a torch tensor on {tensor.device}; the kernels of this version run on "
-            f"the CPU: pass {name}.cpu()"
+            f"{name} is a torch tensor on {tensor.device}; pass {name}.cpu(), or "
+            f"cupy.from_dlpack({name}) to operators that run on a GPU"
         )
     if tensor.requires_grad:
         if torch.is_grad_enabled():

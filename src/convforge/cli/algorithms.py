@@ -28,11 +28,14 @@ _PROBES = {
 
 
 def algorithms(
-    device: Annotated[str | None, typer.Option(help="Only those of one device: cpu.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Only those of one device: cpu or cuda.")
+    ] = None,
     errors: Annotated[
         bool,
         typer.Option(
-            "--errors", help="Measure what each errs by instead: a few layers in all types."
+            "--errors",
+            help="Measure what each of the CPU errs by instead: a few layers in all types.",
         ),
     ] = False,
     page: Annotated[
@@ -44,7 +47,7 @@ def algorithms(
     from convforge.runtime import machine
 
     try:
-        found = registry.algorithms(device)
+        found = registry.algorithms("cpu" if errors else device)
     except ValueError as error:
         fail(error)
     if errors:

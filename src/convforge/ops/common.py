@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array, dtype_of, overlaps_itself, same_memory
+from convforge.arrays import Array, dtype_of, is_writeable, overlaps_itself, same_memory
 from convforge.problem import DType, Problem
 from convforge.problem.words import SIZE_NAMES
 
@@ -83,7 +83,7 @@ def require_out(
         raise TypeError(f"out has dtype {out.dtype}; wanted {dtype} ({problem})")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}; wanted {shape} ({problem})")
-    if not out.flags.writeable:
+    if not is_writeable(out):
         raise ValueError(f"out is read-only ({problem})")
     if overlaps_itself(out):
         raise ValueError(

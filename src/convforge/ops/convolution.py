@@ -15,11 +15,16 @@ import numpy as np
 
 from convforge.arrays import (
     Array,
+    Device,
     View,
+    as_array,
     as_numpy,
+    assign,
+    common_device,
     dense,
     dtype_of,
     home_of,
+    may_share_memory,
     order_of,
     strides_in,
 )
@@ -74,13 +79,15 @@ def conv(
         TypeError, ValueError: Arguments that make no convolution; nothing is written.
         UnsupportedProblem: No algorithm, or not the named one, can run it.
     """
-    x = as_numpy(input, "input")
-    w = as_numpy(weight, "weight")
-    b = None if bias is None else as_numpy(bias, "bias")
-    r = None if residual is None else as_numpy(residual, "residual")
+    x = as_array(input, "input")
+    w = as_array(weight, "weight")
+    b = None if bias is None else as_array(bias, "bias")
+    r = None if residual is None else as_array(residual, "residual")
     call = conv_call(args, x, w, b, r)
     if out is not None:
-        call.forward(x, w, b, r, out=as_numpy(out, "out"), prepare=prepare)
+        target = as_array(out, "out")
+        common_device(input=x, out=target)
+        call.forward(x, w, b, r, out=target, prepare=prepare)
         return out
     y = call.forward(x, w, b, r, prepare=prepare)
     return y if input is x else home_of(input)(y)
@@ -95,14 +102,15 @@ def conv_dgrad(args: ConvArguments, grad_output: Any, weight: Any, input_size: S
     Raises:
         TypeError, ValueError: Arguments that are no gradient of a convolution.
     """
-    dy, w = as_numpy(grad_output, "grad_output"), as_numpy(weight, "weight")
+    dy, w = as_array(grad_output, "grad_output"), as_array(weight, "weight")
+    device = common_device(grad_output=dy, weight=w)
     last = arguments.channels_last(args.layout, args.rank)
     order = order_of(dy.shape, dy.strides, dy.dtype.itemsize, args.rank, channels_last=last)
     shape = tuple(arguments.integer("input_size", size) for size in input_size)
     lead = (1,) * (args.rank + 2 - len(shape))
     strides = strides_in(order, (*lead, *shape), dy.dtype.itemsize, channels_last=last)
     spec = (shape, strides[len(lead) :], dy.dtype)
-    call = _resolve(_bare(args), get_num_threads(), spec, spec_of(w), None, None)
+    call = _resolve(_bare(args), get_num_threads(), device, spec, spec_of(w), None, None)
     return home_of(grad_output)(call.input_gradient(dy, w, args.policy))
 
 
@@ -114,10 +122,11 @@ def conv_wgrad(args: ConvArguments, input: Any, grad_output: Any, weight_size: S
     Raises:
         TypeError, ValueError: Arguments that are no gradient of a convolution.
     """
-    x, dy = as_numpy(input, "input"), as_numpy(grad_output, "grad_output")
+    x, dy = as_array(input, "input"), as_array(grad_output, "grad_output")
+    device = common_device(input=x, grad_output=dy)
     shape = tuple(arguments.integer("weight_size", size) for size in weight_size)
     spec = (shape, strides_in(Order.CHANNELS_FIRST, shape, x.dtype.itemsize), x.dtype)
-    call = _resolve(_bare(args), get_num_threads(), spec_of(x), spec, None, None)
+    call = _resolve(_bare(args), get_num_threads(), device, spec_of(x), spec, None, None)
     return home_of(input)(call.weight_gradient(x, dy, args.policy))
 
 
@@ -142,7 +151,7 @@ def conv_dbias(args: ConvArguments, grad_output: Any) -> Any:
 def conv_call(
     args: ConvArguments, input: Array, weight: Array, bias: Array | None, residual: Array | None
 ) -> ConvCall:
-    """What a call with these arguments and NumPy arrays comes to.
+    """What a call with these arguments and arrays, of NumPy or of one device, comes to.
 
     Raises:
         TypeError, ValueError: They make no convolution.
@@ -150,6 +159,7 @@ def conv_call(
     return _resolve(
         args,
         get_num_threads(),
+        common_device(input=input, weight=weight, bias=bias, residual=residual),
         spec_of(input),
         spec_of(weight),
         None if bias is None else (bias.shape, bias.dtype),
@@ -163,14 +173,22 @@ class ConvCall:
     Attributes:
         problem: What the forward call computes; direction dgrad if it is transposed.
         policy: Limits within which algorithms are chosen.
+        device: Where its arrays lie; None is host memory.
         input, weight, result: How the caller's arrays are seen in memory order.
         result_shape: Shape of the result as the caller sees it.
     """
 
     def __init__(
-        self, problem: ConvProblem, policy: Policy | None, input: View, weight: View, result: View
+        self,
+        problem: ConvProblem,
+        policy: Policy | None,
+        device: Device | None,
+        input: View,
+        weight: View,
+        result: View,
     ) -> None:
         self.problem = problem
+        self.device = device
         self.input = input
         self.weight = weight
         self.result = result
@@ -183,12 +201,12 @@ class ConvCall:
     @cached_property
     def plan(self) -> Plan:
         """Runs the forward call with weights as they are."""
-        return plan(self.problem, _with_weights(self.policy, prepared=False))
+        return plan(self.problem, _with_weights(self.policy, prepared=False), self.device)
 
     @cached_property
     def prepared_plan(self) -> Plan:
         """Runs it with weights that a layer keeps prepared."""
-        return plan(self.problem, _with_weights(self.policy, prepared=True))
+        return plan(self.problem, _with_weights(self.policy, prepared=True), self.device)
 
     def forward(
         self,
@@ -217,10 +235,10 @@ class ConvCall:
         if out is None:
             return self.result.caller(run(*operands, bias=bias, residual=residual))
         target = self.result.memory(out)
-        if np.may_share_memory(target, out):
+        if may_share_memory(target, out):
             run(*operands, bias=bias, residual=residual, out=target)
         else:
-            out[...] = self.result.caller(run(*operands, bias=bias, residual=residual))
+            assign(out, self.result.caller(run(*operands, bias=bias, residual=residual)))
         return out
 
     def input_gradient(self, grad: Array, weight: Array, policy: Policy | None = None) -> Array:
@@ -258,7 +276,7 @@ def _gradient_plan(
     if policy is None and call.policy is not None:
         policy = replace(call.policy, algorithm=None)
     problem = replace(call.problem, direction=direction, post=())
-    return plan(problem, _with_weights(policy, prepared=False))
+    return plan(problem, _with_weights(policy, prepared=False), call.device)
 
 
 def _with_weights(policy: Policy | None, *, prepared: bool) -> Policy:
@@ -274,6 +292,7 @@ def _bare(args: ConvArguments) -> ConvArguments:
 def _resolve(
     args: ConvArguments,
     threads: int,
+    device: Device | None,
     input: Spec,
     weight: Spec,
     bias: tuple[Shape, np.dtype[Any]] | None,
@@ -289,7 +308,7 @@ def _resolve(
         "layout": args.layout,
     }
     with told({"input": input, "weight": weight}, settings):
-        call = _geometry(args, input, weight, bias is not None, residual is not None)
+        call = _geometry(args, device, input, weight, bias is not None, residual is not None)
     dtype = call.problem.w.dtype
     require_dtype("weight", weight[2], dtype, "the type of input", call.problem)
     _check_epilogue(call, _result_dtype(dtype, args.out_dtype), bias, residual)
@@ -297,7 +316,12 @@ def _resolve(
 
 
 def _geometry(
-    args: ConvArguments, input: Spec, weight: Spec, bias: bool, residual: bool
+    args: ConvArguments,
+    device: Device | None,
+    input: Spec,
+    weight: Spec,
+    bias: bool,
+    residual: bool,
 ) -> ConvCall:
     """The call that shapes and strides make, with the type of ``input`` everywhere."""
     rank, groups, transposed = args.rank, args.groups, args.transposed
@@ -352,7 +376,7 @@ def _geometry(
         ),
     )
     images = View.of(order, rank, channels_last=last, batched=batched)
-    return ConvCall(problem, args.policy, images, View.of(w_order, rank), images)
+    return ConvCall(problem, args.policy, device, images, View.of(w_order, rank), images)
 
 
 def _split_weight(shape: Shape, rank: int, *, transposed: bool) -> Shape:

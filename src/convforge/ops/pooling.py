@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array, View, as_numpy, dtype_of, home_of, order_of
+from convforge.arrays import (
+    Array,
+    Device,
+    View,
+    as_array,
+    assign,
+    common_device,
+    device_of,
+    dtype_of,
+    home_of,
+    may_share_memory,
+    order_of,
+)
 from convforge.ops import arguments
 from convforge.ops.arguments import PoolArguments
 from convforge.ops.common import CALLS_KEPT, Spec, require_out, spec_of, split_image, told
@@ -37,21 +49,23 @@ def pool(args: PoolArguments, input: Any, *, indices: bool = False, out: Any = N
         TypeError, ValueError: Arguments that make no pooling; nothing is written.
         UnsupportedProblem: No algorithm, or not the named one, can run it.
     """
-    x = as_numpy(input, "input")
+    x = as_array(input, "input")
+    target = None if out is None else as_array(out, "out")
+    common_device(input=x, out=target)
     call = pool_call(args, x, indices=indices)
-    y, places = call.forward(x, None if out is None else as_numpy(out, "out"))
+    y, places = call.forward(x, target)
     home = home_of(input)
     result = home(y) if out is None else out
     return result if places is None else (result, home(places))
 
 
 def pool_call(args: PoolArguments, input: Array, *, indices: bool = False) -> PoolCall:
-    """What a call with these arguments and this NumPy array comes to.
+    """What a call with these arguments and this array comes to.
 
     Raises:
         TypeError, ValueError: They make no pooling.
     """
-    return _resolve(args, get_num_threads(), spec_of(input), indices)
+    return _resolve(args, get_num_threads(), device_of(input), spec_of(input), indices)
 
 
 class PoolCall:
@@ -60,14 +74,18 @@ class PoolCall:
     Attributes:
         problem: What the forward call computes.
         policy: Limits within which algorithms are chosen.
+        device: Where its arrays lie; None is host memory.
         view: How the caller's arrays are seen in memory order.
         result_shape: Shape of the result as the caller sees it.
     """
 
-    def __init__(self, problem: PoolProblem, policy: Policy | None, view: View) -> None:
+    def __init__(
+        self, problem: PoolProblem, policy: Policy | None, device: Device | None, view: View
+    ) -> None:
         self.problem = problem
+        self.device = device
         self.view = view
-        self.plan = plan(problem, policy)
+        self.plan = plan(problem, policy, device)
         self.policy = policy
         self._y_shape = problem.y_shape
         self.result_shape = view.caller_shape(problem.N, problem.C, problem.out)
@@ -84,18 +102,17 @@ class PoolCall:
             y, places = self._new(x)
         else:
             require_out(out, self.result_shape, self.result_dtype, {"input": input}, self.problem)
-            target: Array | None = self.view.memory(out)
-            if not np.may_share_memory(target, out):
-                target = None
+            in_memory = self.view.memory(out)
+            target = in_memory if may_share_memory(in_memory, out) else None
             y = self.plan(x, out=target)
             y, places = y if self.problem.indices else (y, None)
             if target is None:
-                out[...] = self.view.caller(y)
+                assign(out, self.view.caller(y))
         return self.view.caller(y), None if places is None else self.view.caller(places)
 
     def _new(self, x: Array) -> tuple[Array, Array | None]:
         """Run into new arrays."""
-        if self.plan.on_host:
+        if self.plan.on_host or self.device is not None:
             y = self.plan(x)
             return y if self.problem.indices else (y, None)
         # Straight to the launch: what a plan asks of arrays was asked when the call was made.
@@ -125,11 +142,14 @@ class PoolCall:
 def _gradient_plan(call: PoolCall, threads: int) -> Plan:
     """Kept for the call: to spell the gradient's problem takes longer than a small gradient."""
     policy = None if call.policy is None else replace(call.policy, algorithm=None)
-    return plan(replace(call.problem, direction=Direction.DGRAD, indices=False), policy)
+    problem = replace(call.problem, direction=Direction.DGRAD, indices=False)
+    return plan(problem, policy, call.device)
 
 
 @lru_cache(maxsize=CALLS_KEPT)
-def _resolve(args: PoolArguments, threads: int, input: Spec, indices: bool) -> PoolCall:
+def _resolve(
+    args: PoolArguments, threads: int, device: Device | None, input: Spec, indices: bool
+) -> PoolCall:
     """Check every argument, and decide. ``threads`` is part of the key because plans know it."""
     settings: dict[str, Any] = {
         "kernel_size": args.kernel_size,
@@ -153,7 +173,7 @@ def _resolve(args: PoolArguments, threads: int, input: Spec, indices: bool) -> P
         raise TypeError(
             f"input has dtype {dtype.numpy_name}; complex numbers have no maximum ({problem})"
         )
-    return PoolCall(problem, args.policy, view)
+    return PoolCall(problem, args.policy, device, view)
 
 
 def _geometry(args: PoolArguments, input: Spec, indices: bool) -> tuple[PoolProblem, View]:

@@ -32,11 +32,15 @@ class _Nominal:
     """
 
     def gflops(self, machine: Machine) -> float:
-        """GFLOP/s of one core."""
+        """GFLOP/s of one core, or of one multiprocessor."""
+        if machine.device == "cuda":
+            return 400.0
         return 45.0 * machine.vector_bytes / 16
 
-    def gbytes(self, workers: int) -> float:
+    def gbytes(self, machine: Machine, workers: int) -> float:
         """GB/s of workers that share a memory."""
+        if machine.device == "cuda":
+            return 25.0 * workers
         return 15.0 + 10.0 * workers
 
 

@@ -1,0 +1,1 @@
+"""Kernels for any NVIDIA GPU, in Numba's CUDA dialect; each file with ``ALGORITHMS`` is one."""

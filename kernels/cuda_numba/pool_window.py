@@ -1,0 +1,202 @@
+"""Pooling by its definition: a thread for each element of what is written.
+
+Computes: max with and without indices, average and adaptive windows, forward and backward, one to
+    three axes; any stride, dilation, padding, ceil_mode, divisor.
+Layout: channels first and last in place.
+Accumulates: averages in float32 (float16, bfloat16, float32) or float64, taps in row-major order;
+    gradients window by window, in order. No atomics.
+Good at: windows of a few taps, which memory bounds. Bad at: windows as large as the image, which
+    leave most of the device idle.
+
+Neighbouring threads write neighbouring elements, and read such, whichever axis is the innermost.
+The way back asks every element of x which windows hold it: the sum of each is in one thread, and
+its order is always the same. See docs/algorithms/pool_window.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+from numba import cuda
+
+from convforge.contract import (
+    Cost,
+    KernelRef,
+    Machine,
+    Program,
+    Rejected,
+    Step,
+    Tolerance,
+    Traits,
+    WeightFormat,
+)
+from convforge.kernels.cuda_numba._element import FLOATS, Types, loader, number_type, storer
+from convforge.kernels.cuda_numba._geometry import index_of, named, steps
+from convforge.kernels.cuda_numba._pool_backward import (
+    pool_window_max_backward,
+    pool_window_mean_backward,
+)
+from convforge.kernels.cuda_numba._windows import (
+    POOL,
+    REGISTERS,
+    THREADS,
+    count_of,
+    pack_axes,
+    place_of,
+    window_of,
+)
+from convforge.problem import Direction, DType, Order, PoolKind, PoolProblem, Problem
+from convforge.runtime.cuda.jit import kernel
+
+_WHOLE = (DType.I8, DType.U8, DType.I16, DType.I32, DType.I64)
+
+
+@kernel(POOL, threads=THREADS, registers=REGISTERS)
+def pool_window_max(config):
+    """The largest element of a window, the first of equals, the last NaN; and where it is."""
+    index = number_type(config.index)
+    load, store = loader(config.pointers[0], config.acc), storer(config.pointers[1])
+    place, window = place_of(config.index), window_of(config.index)
+
+    def pool_window_max(g, x, y, indices):
+        i = index(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
+        if i >= g.elements:
+            return
+        n, c, z, p, q = place(i, g.channels, g.out_d, g.out_h, g.out_w, g.channels_last)
+        d0, d1 = window(z, g.size_d, g.taps_d, g.stride_d, g.dilation_d, g.pad_d, g.windows_d)
+        h0, h1 = window(p, g.size_h, g.taps_h, g.stride_h, g.dilation_h, g.pad_h, g.windows_h)
+        w0, w1 = window(q, g.size_w, g.taps_w, g.stride_w, g.dilation_w, g.pad_w, g.windows_w)
+        plane = index(n * g.source_n + c * g.source_c)
+        largest = load(x, index(plane + d0 * g.source_d + h0 * g.source_h + w0 * g.source_w))
+        at = index((d0 * g.size_h + h0) * g.size_w + w0)
+        for d in range(d0, d1, g.dilation_d):
+            for h in range(h0, h1, g.dilation_h):
+                for w in range(w0, w1, g.dilation_w):
+                    seen = load(x, index(plane + d * g.source_d + h * g.source_h + w * g.source_w))
+                    if seen > largest or seen != seen:
+                        largest = seen
+                        at = index((d * g.size_h + h) * g.size_w + w)
+        store(y, i, largest)
+        if g.indices != 0:
+            indices[i] = at
+
+    return pool_window_max
+
+
+@kernel(POOL, threads=THREADS, registers=REGISTERS)
+def pool_window_mean(config):
+    """The sum of a window over how many elements it counts."""
+    index, acc = number_type(config.index), number_type(config.acc)
+    load, store = loader(config.pointers[0], config.acc), storer(config.pointers[1])
+    place, window = place_of(config.index), window_of(config.index)
+    count = count_of(config.index, config.acc)
+
+    def pool_window_mean(g, x, y):
+        i = index(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
+        if i >= g.elements:
+            return
+        n, c, z, p, q = place(i, g.channels, g.out_d, g.out_h, g.out_w, g.channels_last)
+        d0, d1 = window(z, g.size_d, g.taps_d, g.stride_d, g.dilation_d, g.pad_d, g.windows_d)
+        h0, h1 = window(p, g.size_h, g.taps_h, g.stride_h, g.dilation_h, g.pad_h, g.windows_h)
+        w0, w1 = window(q, g.size_w, g.taps_w, g.stride_w, g.dilation_w, g.pad_w, g.windows_w)
+        plane = index(n * g.source_n + c * g.source_c)
+        total = acc(0)
+        for d in range(d0, d1, g.dilation_d):
+            for h in range(h0, h1, g.dilation_h):
+                for w in range(w0, w1, g.dilation_w):
+                    total += load(
+                        x, index(plane + d * g.source_d + h * g.source_h + w * g.source_w)
+                    )
+        divisor = acc(g.divisor)
+        if g.divisor == 0:
+            divisor = count(
+                z, g.size_d, g.taps_d, g.stride_d, g.dilation_d, g.pad_d, g.beyond_d,
+                g.windows_d, g.padded,
+            ) * count(
+                p, g.size_h, g.taps_h, g.stride_h, g.dilation_h, g.pad_h, g.beyond_h,
+                g.windows_h, g.padded,
+            ) * count(
+                q, g.size_w, g.taps_w, g.stride_w, g.dilation_w, g.pad_w, g.beyond_w,
+                g.windows_w, g.padded,
+            )  # fmt: skip
+        store(y, i, total / divisor)
+
+    return pool_window_mean
+
+
+class PoolWindow:
+    """The algorithm ``cuda_numba.pool_window``."""
+
+    name = "cuda_numba.pool_window"
+    revision = 1
+    tolerance = Tolerance(growth=4.0, exact=True)
+    traits = Traits()
+
+    def supports(self, problem: Problem, machine: Machine) -> Rejected | None:
+        """Any pooling of floats; forward maxima of integers too."""
+        if not isinstance(problem, PoolProblem):
+            return Rejected("a pooling algorithm; this is a convolution")
+        dtype = problem.x.dtype
+        ordered = problem.kind is PoolKind.MAX and problem.direction is Direction.FPROP
+        if dtype not in FLOATS and not (ordered and dtype in _WHOLE):
+            return Rejected(
+                f"{problem.kind} {problem.direction} of {dtype}: {', '.join(FLOATS)} only"
+            )
+        return None
+
+    def configs(self, problem: Problem, machine: Machine, workspace_limit: int) -> Iterable[Types]:
+        """The types."""
+        assert isinstance(problem, PoolProblem)
+        x = problem.x.dtype.value
+        acc = problem.x.dtype.accumulator.value
+        pointers: tuple[str, ...] = (x, x)
+        if problem.kind is PoolKind.MAX:
+            backward = problem.direction is Direction.DGRAD
+            pointers = (x, "i64", x) if backward else (x, x, "i64")
+        yield Types(index_of(problem), acc, pointers)
+
+    def weight_format(self, problem: Problem, config: Types) -> WeightFormat | None:
+        """There are no weights."""
+        return None
+
+    def program(self, problem: Problem, config: Types, machine: Machine) -> Program:
+        """One launch."""
+        assert isinstance(problem, PoolProblem)
+        backward = problem.direction is Direction.DGRAD
+        if problem.kind is PoolKind.MAX:
+            function = pool_window_max_backward if backward else pool_window_max
+            operands: tuple[str, ...] = ("x", "y", "indices" if problem.indices else "")
+            if backward:
+                operands = ("y", "indices", "x")
+        else:
+            function = pool_window_mean_backward if backward else pool_window_mean
+            operands = ("y", "x") if backward else ("x", "y")
+        elements = prod(problem.x_shape if backward else problem.y_shape)
+        source = problem.out if backward else problem.size
+        constants = POOL.pack(
+            config.index,
+            elements=elements,
+            channels=problem.C,
+            channels_last=problem.x.order is Order.CHANNELS_LAST,
+            indices=problem.indices,
+            divisor=problem.divisor or 0,
+            padded=problem.count_include_pad,
+            **pack_axes(problem),
+            **named(
+                "source_n source_c source_d source_h source_w",
+                steps(problem.x.order, problem.N, problem.C, source),
+            ),
+        )
+        step = Step(
+            name="windows",
+            kernel=KernelRef(function, config),
+            operands=operands,
+            constants=constants,
+            tasks=-(-elements // THREADS),
+            cost=Cost(flops=problem.flops, bytes=problem.bytes),
+        )
+        return Program(steps=(step,))
+
+
+ALGORITHMS = (PoolWindow(),)

@@ -1,0 +1,155 @@
+"""Arrays of CuPy, and the GPUs they lie on. Imported only where the caller has imported CuPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import cupy
+import numpy as np
+from cupy.cuda import Device as Current
+from cupy.cuda import alloc, get_current_stream, runtime
+from cupy_backends.cuda.api import driver
+
+from convforge.contract import KernelRef, Machine
+from convforge.runtime.cuda import device
+from convforge.runtime.cuda.compiler import CudaUnavailableError, arch_of, binary_of, toolkit_major
+from convforge.runtime.cuda.device import Launch
+
+
+class CupyDevice:
+    """One GPU, through CuPy: its memory pool, its module loader, its current stream.
+
+    Attributes:
+        name: ``cuda:`` and the number that CuPy gives it. machine: What kernels may know.
+    """
+
+    def __init__(self, number: int) -> None:
+        _require_driver()
+        self.number = number
+        self.name = f"cuda:{number}"
+        facts = runtime.getDeviceProperties(number)
+        self.machine = Machine(
+            device="cuda",
+            isa=arch_of((facts["major"], facts["minor"])),
+            vector_bytes=16,
+            registers=255,
+            threads=facts["multiProcessorCount"],
+            l1_bytes=facts["sharedMemPerBlockOptin"],
+            l2_bytes=facts["l2CacheSize"],
+            l3_bytes=facts["l2CacheSize"],
+        )
+        self._modules: dict[KernelRef, Any] = {}
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return gpu, (self.number,)
+
+    def address(self, array: Any) -> int:
+        """Where an array's first element lies."""
+        return int(array.data.ptr)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """A new array from the pool."""
+        return self._here(cupy.empty, shape, dtype)
+
+    def copy(self, array: Any) -> Any:
+        """A C-contiguous copy on this device."""
+        return self._here(cupy.array, array, order="C")
+
+    def assign(self, target: Any, source: Any) -> None:
+        """Write one array to another of the same shape."""
+        self._here(cupy.copyto, target, source)
+
+    def workspace(self, nbytes: int) -> tuple[int, Any]:
+        """Scratch memory from the pool.
+
+        It may go back as soon as the launches are enqueued: the pool gives it again to what is
+        enqueued behind them on the same stream, and to nobody else.
+        """
+        memory = self._here(alloc, nbytes)
+        return int(memory.ptr), memory
+
+    def load(self, ref: KernelRef) -> Any:
+        """A compiled kernel in this device's context."""
+        kept = self._modules.get(ref)
+        if kept is None:
+            kept = self._modules[ref] = self._here(self._load, ref)
+        return kept[1]
+
+    def _load(self, ref: KernelRef) -> tuple[Any, int]:
+        binary = binary_of(ref, self.machine.isa)
+        module = cupy.cuda.function.Module()
+        try:
+            module.load(binary.code)
+        except driver.CUDADriverError as error:
+            raise CudaUnavailableError(
+                f"{self.name} does not load {binary.entry}, code for {binary.arch} made by CUDA "
+                f"{toolkit_major()}: {error}; update the driver, or install the compiler of an "
+                "older CUDA"
+            ) from error
+        function = module.get_function(binary.entry)
+        shared = getattr(ref.config, "shared_bytes", 0)
+        if shared > 48 << 10:
+            attribute = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            driver.funcSetAttribute(function.ptr, attribute, shared)
+        # The module owns the code: it must live as long as the function.
+        return (module, function), int(function.ptr)
+
+    def launch(self, launches: Sequence[Launch]) -> None:
+        """Enqueue on the current stream of this device."""
+        if runtime.getDevice() == self.number:
+            self._launch(launches)
+        else:
+            self._here(self._launch, launches)
+
+    def _launch(self, launches: Sequence[Launch]) -> None:
+        stream = get_current_stream().ptr
+        for function, blocks, threads, shared, parameters in launches:
+            driver.launchKernel(
+                function, blocks, 1, 1, threads, 1, 1, shared, stream, parameters, 0
+            )
+
+    def _here(self, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        """Call with this device current."""
+        if runtime.getDevice() == self.number:
+            return call(*arguments, **keywords)
+        with Current(self.number):
+            return call(*arguments, **keywords)
+
+
+@cache
+def gpu(number: int) -> CupyDevice:
+    """The device of this number; always the same object.
+
+    Raises:
+        CudaUnavailableError: There is no driver, or it is older than the compiler.
+    """
+    return CupyDevice(number)
+
+
+def find(array: Any) -> CupyDevice | None:
+    """The device of an array of CuPy's."""
+    return gpu(array.device.id) if isinstance(array, cupy.ndarray) else None
+
+
+def _require_driver() -> None:
+    """Raise unless there is a driver, and it loads what the compiler makes."""
+    try:
+        version = runtime.driverGetVersion()
+    except runtime.CUDARuntimeError as error:
+        raise CudaUnavailableError(f"no NVIDIA driver answers ({error}); install one") from None
+    if version == 0:
+        raise CudaUnavailableError("there is no NVIDIA driver on this machine; install one")
+    if version // 1000 < toolkit_major():
+        raise CudaUnavailableError(
+            f"the driver is one of CUDA {version // 1000}, the compiler that is installed is of "
+            f"CUDA {toolkit_major()}: pip install 'convforge[cuda{version // 1000}]', or update "
+            "the driver"
+        )
+
+
+device.register(find)

@@ -1,0 +1,306 @@
+"""Every registered GPU algorithm, on every shared case that it accepts, on the emulated device.
+
+As tests/kernels/test_all.py does it for the CPU: the same cases, limits and poisoned memory. What
+runs is the PTX that devices get.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from convforge import reference
+from convforge.contract import Rejected
+from convforge.plan import Plan, Policy, plan
+from convforge.problem import ConvProblem, Direction, Order, PoolKind, PoolProblem, PostOp, parse
+from convforge.runtime.dtypes import numpy_dtype
+from convforge.testing import cases, oracle
+from convforge.testing.data import operands, result
+from convforge.testing.poison import guarded, lent
+
+try:
+    from convforge.testing.device import emulated_device, missing
+except ImportError as error:
+    pytest.skip(f"no GPU leg: {error}", allow_module_level=True)
+if missing():
+    pytest.skip(f"no GPU leg: {missing()}", allow_module_level=True)
+
+from convforge.registry import algorithms
+from convforge.runtime.cuda.compiler import binary_of
+from convforge.testing.device import EmulatedDevice
+
+ALGORITHMS = {algorithm.name: algorithm for algorithm in algorithms("cuda")}
+MACHINE = EmulatedDevice.machine
+EVERYTHING = tuple(map(parse, cases.CONV + cases.CONV_EPILOGUES + cases.CONV_TYPES + cases.POOL))
+SMOOTH = {PostOp.SILU, PostOp.GELU, PostOp.GELU_TANH}
+ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100")
+
+
+@pytest.fixture(scope="module")
+def device():
+    with emulated_device() as found:
+        yield found
+
+
+def accepted(name, problem):
+    return ALGORITHMS[name].supports(problem, MACHINE) is None
+
+
+def on(problems, keep=lambda problem: True, directions=()):
+    """Parametrise a test over the algorithms and what each accepts, in all of ``directions``."""
+    return pytest.mark.parametrize(
+        ("name", "problem"),
+        [
+            pytest.param(name, problem, id=f"{name}-{problem}")
+            for problem in problems
+            if keep(problem)
+            for name in ALGORITHMS
+            if accepted(name, problem)
+            and all(accepted(name, replace(problem, direction=d)) for d in directions)
+        ],
+    )
+
+
+def policy_for(name):
+    return Policy(algorithm=name, accuracy="fast", deterministic=False)
+
+
+def run(planned: Plan, data, *, unaligned=False):
+    """Call a plan in poisoned memory of the device; the result as a NumPy array."""
+    device, problem = planned.device, planned.problem
+    shape, operand = result(problem)
+    dtype = numpy_dtype(operand.dtype)
+    with ExitStack() as stack:
+
+        def lend(array):
+            memory = stack.enter_context(lent(array, offset=array.itemsize * unaligned))
+            memory.flags.writeable = False
+            return device.adopt(memory)
+
+        arrays = [lend(array) for array in data.arrays]
+        epilogue = {key: lend(array) for key, array in data.epilogue.items()}
+        out = stack.enter_context(guarded(shape, dtype, offset=dtype.itemsize * unaligned))
+        if data.before is not None:
+            out[...] = data.before
+        returned = planned(*arrays, **epilogue, out=device.adopt(out))
+        if isinstance(returned, tuple):
+            places = returned[1].get()
+            assert_array_equal(places, reference.compute(problem, *data.arrays)[1])
+    return out
+
+
+def check(planned: Plan, data, y, *, exact=False, positive=False):
+    if exact and planned.tolerance.exact:
+        oracle.assert_exact(planned.problem, y, data)
+    else:
+        oracle.assert_within(planned.problem, y, data, planned.tolerance, positive=positive)
+
+
+def sums_only(problem):
+    """Whether integers give integers: no smooth activation, no division."""
+    if isinstance(problem, PoolProblem):
+        return problem.kind is PoolKind.MAX
+    return not SMOOTH & set(problem.post)
+
+
+@on(EVERYTHING, sums_only)
+def test_small_integers(device, name, problem):
+    planned = plan(problem, policy_for(name), device)
+    data = operands(problem, "integers")
+    check(planned, data, run(planned, data), exact=True)
+
+
+@on(EVERYTHING, lambda problem: problem.x.dtype.eps)
+def test_error_in_units_from_unaligned_arrays(device, name, problem):
+    planned = plan(problem, policy_for(name), device)
+    data = operands(problem)
+    check(planned, data, run(planned, data, unaligned=True))
+
+
+LONG_SUMS = [
+    cases.spell(direction, dtype, "last", geometry)
+    for direction in Direction
+    for dtype in ("f32", "f64")
+    for geometry in ("n2c96h9w10_k16r3s3_p1x1", "n4c8h15w16_k8r1s1")
+]
+
+
+@on(map(parse, LONG_SUMS))
+def test_error_where_nothing_cancels(device, name, problem):
+    planned = plan(problem, policy_for(name), device)
+    data = operands(problem, "positive")
+    check(planned, data, run(planned, data), positive=True)
+
+
+SEVERAL_BLOCKS = [
+    parse(cases.spell(direction, "f32", order, geometry))
+    for direction in Direction
+    for order in Order
+    for geometry in (
+        "n2c5h19w17_k34r3s3_p1x1",
+        "n1c6h19w36_k4r3s3_st2x2_g2",
+        "n3c9h16w16_k9r3s3_g9",
+    )
+] + [
+    parse(cases.spell(direction, f"{kind}:f32", order, "n2c9h15w14_r3s3_st2x2_p1x1"))
+    for direction in ("fprop", "dgrad")
+    for kind in ("max", "avg")
+    for order in Order
+]
+
+
+@on(SEVERAL_BLOCKS)
+def test_any_order_of_threads_gives_the_same_bits(device, name, problem):
+    planned = plan(problem, policy_for(name), device)
+    data = operands(problem)
+    forward = run(planned, data)
+    check(planned, data, forward)
+    try:
+        for device.order in ("backward", 7):
+            assert run(planned, data).tobytes() == forward.tobytes()
+    finally:
+        device.order = "forward"
+
+
+@on(SEVERAL_BLOCKS)
+def test_64_bit_indices(device, name, problem):
+    algorithm = ALGORITHMS[name]
+    config = replace(next(iter(algorithm.configs(problem, MACHINE, 1 << 30))), index="i64")
+    planned = Plan(problem, policy_for(name), algorithm, config, device)
+    data = operands(problem, "integers")
+    check(planned, data, run(planned, data), exact=sums_only(problem))
+
+
+HUGE = [
+    "n1c4096h1024w1024_k4r1s1",
+    "n1c3h4w4_k3r1073741824s1_p536870912x0",
+    "n2000000c64h7w7_k8r3s3_p1x1",
+]
+
+
+@on([parse(cases.spell(d, "f32", o, text)) for d in Direction for o in Order for text in HUGE])
+def test_large_problems_have_64_bit_indices(name, problem):
+    (config,) = ALGORITHMS[name].configs(problem, MACHINE, 1 << 30)
+    assert config.index == "i64"
+    # What is handed over fits its type, else this raises.
+    ALGORITHMS[name].program(problem, config, MACHINE)
+
+
+LINEAR = [
+    parse(cases.spell("fprop", dtype, order, geometry))
+    for dtype in ("f32", "f64")
+    for order in Order
+    for geometry in cases.EDGES[:4] + cases.STRIDES[:4] + cases.GROUPS[:3] + cases.RANKS[:4]
+]
+
+
+@on(LINEAR, directions=Direction)
+def test_the_three_directions_are_adjoint(device, name, problem):
+    dgrad, wgrad = (replace(problem, direction=d) for d in (Direction.DGRAD, Direction.WGRAD))
+    x, w = operands(problem, "integers").arrays
+    dy, _ = operands(dgrad, "integers", seed=1).arrays
+    y, dx, dw = (
+        plan(each, policy_for(name), device)(*map(device.adopt, arrays)).get().astype(np.float64)
+        for each, arrays in ((problem, (x, w)), (dgrad, (dy, w)), (wgrad, (x, dy)))
+    )
+    assert (y * dy).sum() == (x * dx).sum() == (w * dw).sum()
+
+
+PLAIN = [
+    parse(cases.spell(direction, "f32", order, geometry))
+    for direction in Direction
+    for order in Order
+    for geometry in ("n2c5h9w17_k34r3s3_p1x1", "n1c6h9w16_k4r3s3_st2x2_g2")
+]
+
+
+@on(PLAIN)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_bad_pixel_reaches_what_its_window_covers(device, name, problem, value):
+    planned = plan(problem, policy_for(name), device)
+    data = operands(problem)
+    first = data.arrays[0]
+    first[(0, *(n // 2 for n in first.shape[1:]))] = value
+    y = run(planned, data)
+    spread = ~np.isfinite(oracle.wanted(problem, data))
+    assert spread.any()
+    assert not np.isfinite(y[spread]).any()
+    check(planned, data, y)
+
+
+@on(PLAIN, lambda problem: problem.direction is not Direction.WGRAD)
+def test_one_bad_weight_is_not_lost(device, name, problem):
+    unpadded = replace(
+        problem, axes=tuple(replace(axis, pad_lo=0, pad_hi=0) for axis in problem.axes)
+    )
+    planned = plan(unpadded, policy_for(name), device)
+    data = operands(unpadded)
+    w = data.arrays[1]
+    w[(1, *(n // 2 for n in w.shape[1:]))] = np.nan
+    spread = np.isnan(oracle.wanted(unpadded, data))
+    assert spread.any()
+    assert np.isnan(run(planned, data)[spread]).all()
+
+
+@on(
+    map(parse, cases.CONV_EPILOGUES),
+    lambda problem: PostOp.BIAS in problem.post and problem.x.dtype == "f32",
+)
+def test_epilogues_hand_nan_on(device, name, problem):
+    planned = plan(problem, policy_for(name), device)
+    data = operands(problem)
+    data.epilogue["bias"][0] = np.nan
+    y = run(planned, data)
+    want = oracle.wanted(problem, data)
+    assert_array_equal(np.isnan(y), np.isnan(want))
+    assert np.isnan(want).any()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_refusals_have_words(name):
+    refused = [ALGORITHMS[name].supports(problem, MACHINE) for problem in EVERYTHING]
+    refused = [reason for reason in refused if reason is not None]
+    assert refused
+    assert all(isinstance(reason, Rejected) and len(str(reason)) >= 8 for reason in refused)
+
+
+COLUMNS = [
+    parse(f"fprop:{dtype}:n1c4h24w9_k4r{rows}s3_st{stride}x1_g4")
+    for dtype in ("f32", "f64")
+    for rows in range(1, 12)
+    for stride in (1, 2)
+]
+"""Filters that a kernel is unrolled for."""
+
+
+def kernels():
+    """Every kernel in every configuration that a case has, and with 64-bit indices."""
+    found = {}
+    for problem in (*EVERYTHING, *COLUMNS):
+        for name, algorithm in ALGORITHMS.items():
+            if accepted(name, problem):
+                for config in algorithm.configs(problem, MACHINE, 1 << 30):
+                    plain = set(config.pointers) in ({"f32"}, {"f64"})
+                    for each in (config, *([replace(config, index="i64")] if plain else [])):
+                        for step in algorithm.program(problem, each, MACHINE).steps:
+                            found[f"{step.kernel.name}-{step.kernel.config}"] = step.kernel
+    return [pytest.param(ref, id=text) for text, ref in found.items()]
+
+
+@pytest.mark.parametrize("ref", kernels())
+def test_kernels_fit_every_device(ref):
+    most = ref.function.registers[ref.config.acc] if ref.config.index == "i32" else 255
+    binaries = [binary_of(ref, arch) for arch in ARCHITECTURES]
+    assert all(binary.code[:4] == b"\x7fELF" for binary in binaries)
+    assert [(b.spill_bytes, b.stack_bytes) for b in binaries] == [(0, 0)] * len(binaries)
+    assert max(binary.registers for binary in binaries) <= most
+    assert max(binary.shared_bytes for binary in binaries) <= 48 << 10
+
+
+def test_there_is_something_to_check():
+    assert len(kernels()) >= 10
+    assert {type(p) for p in EVERYTHING} == {ConvProblem, PoolProblem}
