@@ -156,10 +156,19 @@ def conv_call(
     Raises:
         TypeError, ValueError: They make no convolution.
     """
+    device = None
+    if not (
+        # Asked in line: on the host this is most of what devices cost.
+        input.__class__ is np.ndarray
+        and weight.__class__ is np.ndarray
+        and (bias is None or bias.__class__ is np.ndarray)
+        and (residual is None or residual.__class__ is np.ndarray)
+    ):
+        device = common_device(input=input, weight=weight, bias=bias, residual=residual)
     return _resolve(
         args,
         get_num_threads(),
-        common_device(input=input, weight=weight, bias=bias, residual=residual),
+        device,
         spec_of(input),
         spec_of(weight),
         None if bias is None else (bias.shape, bias.dtype),

@@ -50,8 +50,10 @@ def pool(args: PoolArguments, input: Any, *, indices: bool = False, out: Any = N
         UnsupportedProblem: No algorithm, or not the named one, can run it.
     """
     x = as_array(input, "input")
-    target = None if out is None else as_array(out, "out")
-    common_device(input=x, out=target)
+    target = None
+    if out is not None:
+        target = as_array(out, "out")
+        common_device(input=x, out=target)
     call = pool_call(args, x, indices=indices)
     y, places = call.forward(x, target)
     home = home_of(input)
@@ -65,7 +67,8 @@ def pool_call(args: PoolArguments, input: Array, *, indices: bool = False) -> Po
     Raises:
         TypeError, ValueError: They make no pooling.
     """
-    return _resolve(args, get_num_threads(), device_of(input), spec_of(input), indices)
+    device = None if input.__class__ is np.ndarray else device_of(input)
+    return _resolve(args, get_num_threads(), device, spec_of(input), indices)
 
 
 class PoolCall:
