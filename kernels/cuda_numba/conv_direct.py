@@ -79,7 +79,7 @@ class GatherConfig(Types):
     outputs: int
 
 
-@kernel(GATHER, threads=THREADS, registers={"f32": 112, "f64": 152})
+@kernel(GATHER, threads=THREADS, registers={"f32": 120, "f64": 152})
 def conv_direct_gather(config):
     """Sums over filter taps and channels: fprop from x to y, dgrad from dy to dx."""
     source_dtype, weight_dtype, target_dtype, *_ = config.pointers

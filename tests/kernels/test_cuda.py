@@ -271,7 +271,7 @@ def test_refusals_have_words(name):
 COLUMNS = [
     parse(f"fprop:{dtype}:n1c4h24w9_k4r{rows}s3_st{stride}x1_g4")
     for dtype in ("f32", "f64")
-    for rows in range(1, 12)
+    for rows in (1, 3, 7, 11)
     for stride in (1, 2)
 ]
 """Filters that a kernel is unrolled for."""
@@ -284,7 +284,7 @@ def kernels():
         for name, algorithm in ALGORITHMS.items():
             if accepted(name, problem):
                 for config in algorithm.configs(problem, MACHINE, 1 << 30):
-                    plain = set(config.pointers) in ({"f32"}, {"f64"})
+                    plain = problem not in COLUMNS and set(config.pointers) in ({"f32"}, {"f64"})
                     for each in (config, *([replace(config, index="i64")] if plain else [])):
                         for step in algorithm.program(problem, each, MACHINE).steps:
                             found[f"{step.kernel.name}-{step.kernel.config}"] = step.kernel
