@@ -132,7 +132,7 @@ embedded = _decorator(PartCompiler, _PartCache, **_NO_WRAPPERS, inline="always")
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Collect no garbage: looking among the compiler's objects, which live on, takes a tenth."""
     collected = gc.isenabled()
     gc.disable()
@@ -145,7 +145,7 @@ def _no_collection() -> Iterator[None]:
 
 def compiled_address(function: Any, signature: tuple[Any, ...]) -> int:
     """Entry point, in the C calling convention, of a compiled function."""
-    with _compile_lock, _no_collection():
+    with _compile_lock, no_collection():
         function.compile(signature)
         compiled = function.overloads[signature]
         address: int = compiled.library.get_pointer_to_function(

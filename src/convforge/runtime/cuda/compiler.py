@@ -129,15 +129,18 @@ def binary_of(ref: KernelRef, arch: str) -> Binary:
 def _compile(ref: KernelRef) -> tuple[str, str]:
     """Entry and text of a kernel's PTX."""
     cuda = _numba_cuda()
+    from convforge.runtime.jit import no_collection
+
     function = ref.function
     assert isinstance(function, CudaKernel)
     try:
-        text, _ = cuda.compile_ptx(
-            function.build(ref.config),
-            _signature(function, ref.config),
-            cc=BASELINE,
-            launch_bounds=function.threads,
-        )
+        with no_collection():
+            text, _ = cuda.compile_ptx(
+                function.build(ref.config),
+                _signature(function, ref.config),
+                cc=BASELINE,
+                launch_bounds=function.threads,
+            )
     except (ImportError, OSError) as error:
         raise CudaUnavailableError(
             f"CUDA's compiler libnvvm is missing ({error}); {_INSTALL}"
