@@ -25,7 +25,7 @@ _POOL = Layout(
 )
 pool_view = _POOL.view
 POOL_BYTES = _POOL.nbytes
-PLANES = Layout("PoolPlanes", "count length windows divisor")
+PLANES = Layout("PoolPlanes", "count group length windows divisor")
 planes_view = PLANES.view
 
 

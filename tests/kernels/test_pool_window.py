@@ -198,6 +198,14 @@ def test_strips_of_an_image_meet_without_a_seam(spelled, window):
     assert_allclose(one, reference.compute(backward, dy, indices), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("which", ["fprop:avg", "fprop:max", "dgrad:avg"])
+def test_whole_planes_are_shared_out(which):
+    problem = parse(f"{which}:f32:n3c471h7w7_r7s7")
+    shape = problem.y_shape if which.startswith("dgrad") else problem.x_shape
+    given = np.random.default_rng(0).integers(-4, 5, shape).astype(np.float32)
+    assert_allclose(run(problem, given), reference.compute(problem, given), rtol=1e-6)
+
+
 @pytest.mark.parametrize("spelling", ["fprop:max:i8:n1c2h4w4_r2s2", "fprop:f32:n1c2h4w4_k2r2s2"])
 def test_refusals_are_in_words(spelling):
     refused = find(NAME)[0].supports(parse(spelling), machine.cpu())
