@@ -8,21 +8,18 @@ from math import prod
 import numpy as np
 
 from convforge.contract import Cost, KernelRef, Program, Step
-from convforge.kernels.cpu._pick import unforeseen
 from convforge.kernels.cpu._pool_max import larger, lowest
 from convforge.kernels.cpu._vector import (
     itemsize,
     lanes,
     load,
-    load_first,
     load_scalar,
     scalar,
     splat,
     store_first,
     store_scalar,
-    zeros,
 )
-from convforge.kernels.cpu._wide import Wide, fill, max_lanes, sum_lanes_of_four
+from convforge.kernels.cpu._wide import Wide, fill, max_lanes, sum_runs
 from convforge.kernels.cpu._windows import PLANES, planes_view
 from convforge.problem import PoolProblem
 from convforge.runtime.args import Layout
@@ -34,7 +31,7 @@ _POINTERS = Layout("PlanesPointers", "source target indices")
 _pointers = _POINTERS.view
 _GROUP_BYTES = 1 << 14
 """Planes of a task: they stay in an L1."""
-_ALONE_BYTES = 1 << 18
+ALONE_BYTES = 1 << 18
 """What one thread reads and writes sooner than it wakes another."""
 
 
@@ -46,7 +43,7 @@ def program(
     length, windows = prod(problem.size), prod(problem.out)
     group = max(_GROUP_BYTES // (length * problem.x.dtype.itemsize), 1)
     group = 1 << group.bit_length() - 1
-    if windows == 1 and problem.bytes <= _ALONE_BYTES:
+    if windows == 1 and problem.bytes <= ALONE_BYTES:
         group = count
     step = Step(
         name="planes",
@@ -98,33 +95,15 @@ def max_planes(kind, constants, pointers, worker, work):
 
 @kernel
 def mean_planes(kind, constants, pointers, worker, work):
-    """Averages of whole planes, channels first; a task is a group, and four planes go together."""
+    """Averages of whole planes, channels first; a task is a group, a vector of sums at once."""
     g, p = planes_view(constants), _pointers(pointers)
-    size, width, length = itemsize(kind), lanes(kind), g.length
-    divisor, plane_bytes = splat(kind, scalar(kind, g.divisor)), length * itemsize(kind)
-    whole = length - length % width
+    size, plane_bytes = itemsize(kind), g.length * itemsize(kind)
+    divisor = splat(kind, scalar(kind, g.divisor))
     for task in claimed(work, worker):
         first, beyond = _planes(g, task)
-        for plane in range(first, beyond, 4):
-            # Behind the last plane stands the last plane: every sum is the same tree.
-            a = p.source + plane * plane_bytes
-            b = p.source + min(plane + 1, beyond - 1) * plane_bytes
-            c = p.source + min(plane + 2, beyond - 1) * plane_bytes
-            d = p.source + min(plane + 3, beyond - 1) * plane_bytes
-            sum_a, sum_b, sum_c, sum_d = zeros(kind), zeros(kind), zeros(kind), zeros(kind)
-            i = 0
-            while i < whole:
-                sum_a = sum_a + load(kind, a + i * size)
-                sum_b = sum_b + load(kind, b + i * size)
-                sum_c = sum_c + load(kind, c + i * size)
-                sum_d = sum_d + load(kind, d + i * size)
-                i = unforeseen(i + width)
-            if whole < length:
-                sum_a = sum_a + load_first(kind, a + whole * size, length - whole)
-                sum_b = sum_b + load_first(kind, b + whole * size, length - whole)
-                sum_c = sum_c + load_first(kind, c + whole * size, length - whole)
-                sum_d = sum_d + load_first(kind, d + whole * size, length - whole)
-            means = sum_lanes_of_four(sum_a, sum_b, sum_c, sum_d) / divisor
+        for plane in range(first, beyond, lanes(kind)):
+            x, last = p.source + plane * plane_bytes, beyond - 1 - plane
+            means = sum_runs(kind, x, plane_bytes, last, g.length) / divisor
             store_first(p.target + plane * size, means, beyond - plane)
 
 

@@ -8,10 +8,19 @@ from __future__ import annotations
 import math
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from convforge.kernels.cpu._ir import broadcast, constant, declare, load_element, load_vector
+from convforge.kernels.cpu._ir import (
+    broadcast,
+    constant,
+    declare,
+    lanes_below,
+    load_element,
+    load_vector,
+    masked_load,
+    settled,
+)
 from convforge.kernels.cpu._vector import (
     KindType,
     VectorType,
@@ -184,27 +193,53 @@ def _reduce(builder, name, vector, result, *start, **options):
     return builder.call(function, operands, **options)
 
 
+def _sum_each(builder, kind, vectors):
+    """Sums of the lanes of as many vectors as one has lanes, one a lane, as trees."""
+
+    def halve(x, y, block):
+        """Blocks of x and y, each as half a block: its lower half plus its upper one."""
+        starts = range(0, 2 * kind.lanes, block)
+        lower = [start + i for start in starts for i in range(block // 2)]
+        masks = (lower, [lane + block // 2 for lane in lower])
+        order = ir.VectorType(_LANE, kind.lanes)
+        return builder.fadd(*(builder.shuffle_vector(x, y, ir.Constant(order, m)) for m in masks))
+
+    block = kind.lanes
+    while block > 1:
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors, block = [halve(x, y, block) for x, y in pairs], block // 2
+    return vectors[0]
+
+
 @intrinsic
-def sum_lanes_of_four(context, a, b, c, d):
-    """Sums of the lanes of four vectors in the first four lanes of one, as trees; from 4 lanes."""
+def sum_runs(context, kind, address, apart, last, length):
+    """Sums of as many runs of elements as a vector has lanes, one a lane.
+
+    Args:
+        apart: Bytes from one run to the next.
+        last: The last run: lanes behind it hold nothing of use.
+    """
 
     def codegen(context, builder, signature, args):
-        def halve(x, y, block):
-            """Blocks of x and y, each as half a block: its lower half plus its upper one."""
-            starts = range(0, 2 * a.lanes, block)
-            lower = [start + i for start in starts for i in range(block // 2)]
-            masks = (lower, [lane + block // 2 for lane in lower])
-            kind = ir.VectorType(_LANE, a.lanes)
-            parts = [builder.shuffle_vector(x, y, ir.Constant(kind, mask)) for mask in masks]
-            return builder.fadd(*parts)
+        _, address, apart, last, length = args
+        size, width, zero = (constant(n) for n in (kind.vector.itemsize, kind.lanes, 0))
+        rest = builder.urem(length, width)
+        whole, mask = builder.sub(length, rest), lanes_below(builder, rest, kind.lanes)
+        sums = []
+        for n in map(constant, range(kind.lanes)):
+            exists = builder.icmp_signed("<=", n, last)
+            run, end = builder.select(exists, n, last), builder.select(exists, whole, zero)
+            place = builder.add(address, builder.mul(run, apart))
+            total = cgutils.alloca_once_value(builder, ir.Constant(kind.vector.llvm, None))
+            step = settled(builder, width)  # an unrolled loop costs more than its few steps
+            with cgutils.for_range_slice(builder, zero, end, step, zero.type) as (i, _):
+                x = load_vector(builder, builder.add(place, builder.mul(i, size)), kind)
+                builder.store(builder.fadd(builder.load(total), x), total)
+            behind = builder.add(place, builder.mul(whole, size))
+            sums.append(builder.fadd(builder.load(total), masked_load(builder, behind, mask, kind)))
+        return _sum_each(builder, kind, sums)
 
-        ab, cd = (halve(*args[i : i + 2], a.lanes) for i in (0, 2))
-        sums, block = halve(ab, cd, a.lanes // 2), a.lanes // 4
-        while block > 1:
-            sums, block = halve(sums, sums, block), block // 2
-        return sums
-
-    return a(a, a, a, a), codegen
+    return kind.vector(kind, *[types.int64] * 4), codegen
 
 
 @intrinsic

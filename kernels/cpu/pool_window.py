@@ -127,9 +127,7 @@ def _channels_last(problem: PoolProblem) -> bool:
 
 def _default_config(problem: PoolProblem, machine: Machine) -> WindowConfig:
     register = machine.vector_bytes // problem.x.dtype.itemsize
-    if _whole_planes(problem):
-        return WindowConfig(max(register, 4))  # the sums of four planes go into one vector
-    if _by_picks(problem, machine):
+    if _whole_planes(problem) or _by_picks(problem, machine):
         return WindowConfig(register)
     w = spans(problem)[2]
     run = problem.C if _channels_last(problem) else max(w.target, w.source * w.adaptive)
@@ -251,6 +249,8 @@ def _rows(
         ahead = prod(problem.y_shape if w.backward else problem.x_shape) // pieces
         ahead *= problem.x.dtype.itemsize
     block = _block(problem.C, rows, kind)
+    if rows == 1 and nbytes <= planes.ALONE_BYTES:
+        block = round_up(problem.C, kind.lanes)
     constants = pack_pool(
         problem,
         channels_last=channels_last,
