@@ -160,7 +160,8 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
                             turns = 0
                             if whole and t >= 0 and place >= 0:
                                 ahead = (g.from_w - place) // (turn * stride)
-                                turns = min((pixels - t) // turn, ahead)
+                                # Beyond a wide border none are ahead, and fewer than none.
+                                turns = max(min((pixels - t) // turn, ahead), 0)
                             above, above_pixel = x, pixel
                             if near & 1 == 0:
                                 above, above_pixel = nothing, 0

@@ -27,11 +27,11 @@ from convforge.runtime.args import Layout
 from convforge.runtime.jit import device, inlined, kernel
 from convforge.runtime.tasks import claimed
 
-_STRIPS = Layout("Fringes", "what images channels block sides frame_d frame_h frame_w")
-_fringes = _STRIPS.view
+_FRINGES = Layout("Fringes", "what images channels block sides frame_d frame_h frame_w")
+_fringes = _FRINGES.view
 _AXIS = Layout("FringeAxis", "size start apart count sign before behind")
 _axis = _AXIS.view
-_D, _H, _W = (_STRIPS.nbytes + i * _AXIS.nbytes for i in range(3))
+_D, _H, _W = (_FRINGES.nbytes + i * _AXIS.nbytes for i in range(3))
 _POINTERS = Layout("FringesPointers", "image fringe")
 _pointers = _POINTERS.view
 CUT, PUT, ADD = 0, 1, 2
@@ -87,7 +87,7 @@ def fringe_step(
         name=("cut", "put", "add")[what],
         kernel=KernelRef(move_fringes, Vector(dtype.value)),
         operands=(image, fringe),
-        constants=_STRIPS.pack(
+        constants=_FRINGES.pack(
             what=what, images=images, channels=channels, block=block, sides=sides, **fields
         )
         + b"".join(map(_pack, three)),

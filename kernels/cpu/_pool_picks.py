@@ -58,15 +58,27 @@ _pointers = _POINTERS.view
 _STRIP_BYTES = 16 << 10
 """Of all operands: a strip is met part by part, and stays in the L1."""
 
+_MOST_PARTS = 2
+"""Rows of more are faster through a line in L1, whose cost hardly depends on how long they are;
+each part repeats the way down its columns."""
+_MOST_MAXIMA = 13
+"""Of picks a row: a line finds the maxima of long windows from those of shorter ones."""
+
 
 def can_program(problem: PoolProblem, machine: Machine) -> bool:
     """Whether :func:`program` is made for a problem, whose channels come first."""
     lanes = machine.vector_bytes // problem.x.dtype.itemsize
-    if not can_pick(machine) or problem.indices or not parts_of(problem, lanes):
+    if not can_pick(machine) or problem.indices:
+        return False
+    parts = parts_of(problem, lanes)
+    mean = problem.kind is PoolKind.AVG
+    if not parts or len(parts) > _MOST_PARTS:
+        return False
+    if not mean and len(parts) * max(len(part.taps) for part in parts) > _MOST_MAXIMA:
         return False
     if problem.direction is Direction.FPROP:
         return True
-    if problem.kind is PoolKind.AVG:
+    if mean:
         return divisor_of(problem) != 0
     _, h, w = spans(problem)
     # Windows further apart, and short rows, leave lanes empty: elements are sent one by one.

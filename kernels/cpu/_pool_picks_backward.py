@@ -96,7 +96,9 @@ def pick_gradient(kind, constants, pointers, worker, work):
             row = splat(of_lanes, scalar(of_lanes, to_w))
             for task in range(first_task, beyond):
                 plane, d, begin, end, source, depths = place_of(g, b, axes, task)
-                first, last = first_window(h_axis, begin), last_window(h_axis, end - 1)
+                last = last_window(h_axis, end - 1)
+                # Of rows that no window meets the turn past the last one stores zeros.
+                first = min(first_window(h_axis, begin), last + 1)
                 source = (source + first) * from_w + part.source
                 h = min(begin, first * stride - pad)
                 named_row = numbers_from(of_lanes, (d * to_h + h) * to_w + part.target)

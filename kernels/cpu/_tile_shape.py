@@ -19,10 +19,11 @@ _MOST_FEW = 2
 _WORTH_COMPILING, _WORTH_FLOPS = 0.95, 5e5
 """Share of the preferred tile's work, and work, that another one must save: a layer of some
 microseconds is not worth a second of compilation."""
-SET_BYTES = 4096
+_SET_BYTES = 4096
 """Memory this far apart shares one set of the L1, which has a way for each so many bytes."""
 _WAYS_FOR_WEIGHTS = 2
-"""Of a set, for what streams past the rows' lines until all of these have been read."""
+"""Of a set, for what streams past the rows' lines until all of these have been read. Where no tile
+has so few rows, in an L1 of 8 ways on AVX-512, the one with the fewest serves."""
 _ONE_COLUMN_RATE = 0.87
 """A one-column tile loads a splat per FMA; the share of the peak that the choice assumes."""
 
@@ -46,13 +47,13 @@ def choose_shape(
         return work / (_ONE_COLUMN_RATE if columns == 1 else 1.0)
 
     shapes = SHAPES[machine.isa]
-    if apart and apart % SET_BYTES == 0:
-        most = machine.l1_bytes // SET_BYTES - _WAYS_FOR_WEIGHTS
+    if apart and apart % _SET_BYTES == 0:
+        most = machine.l1_bytes // _SET_BYTES - _WAYS_FOR_WEIGHTS
         shapes = tuple(shape for shape in shapes if shape[0] <= most) or (min(shapes),)
     preferred, *others = shapes
     if gemm_m <= _MOST_FEW:
         others.append(FEW_ROWS[machine.isa])
-    best = min(others, key=cost)
+    best = min(others, key=cost, default=preferred)
     saved = cost(preferred) - cost(best)
     worth = max((1 - _WORTH_COMPILING) * cost(preferred), _WORTH_FLOPS / (2 * max(gemm_k, 1)))
     return best if saved > worth else preferred

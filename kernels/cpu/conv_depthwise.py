@@ -62,7 +62,7 @@ class ConvDepthwise:
     """The algorithm ``cpu.conv_depthwise``."""
 
     name = "cpu.conv_depthwise"
-    revision = 1
+    revision = 2
     tolerance = Tolerance(growth=4.0, exact=True)
     traits = Traits(strict_nan=False)
 

@@ -63,7 +63,7 @@ class ConvDirect:
     """The algorithm ``cpu.conv_direct``."""
 
     name = "cpu.conv_direct"
-    revision = 1
+    revision = 2
     tolerance = Tolerance(growth=4.0, exact=True)
     traits = Traits(strict_nan=False)
 

@@ -62,7 +62,7 @@ class ConvDot:
     """The algorithm ``cpu.conv_dot``."""
 
     name = "cpu.conv_dot"
-    revision = 1
+    revision = 2
     tolerance = Tolerance(growth=4.0, exact=True)
     traits = Traits(strict_nan=False)
 

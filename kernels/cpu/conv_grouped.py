@@ -46,7 +46,7 @@ class ConvGrouped:
     """The algorithm ``cpu.conv_grouped``."""
 
     name = "cpu.conv_grouped"
-    revision = 1
+    revision = 2
     tolerance = Tolerance(growth=4.0, exact=True)
     traits = Traits(strict_nan=False)
 

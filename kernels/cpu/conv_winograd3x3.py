@@ -84,7 +84,7 @@ class ConvWinograd3x3:
         fewest_inputs: Channels below which too little averages out to keep it.
     """
 
-    revision = 2
+    revision = 3
     traits = Traits(strict_nan=False)
 
     def __init__(

@@ -79,7 +79,7 @@ class PoolWindow:
     """The algorithm ``cpu.pool_window``."""
 
     name = "cpu.pool_window"
-    revision = 2
+    revision = 3
     tolerance = Tolerance(growth=4.0, exact=True)
     traits = Traits()
 

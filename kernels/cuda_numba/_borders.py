@@ -32,9 +32,7 @@ FOLD = Constants(
 
 def is_bordered(problem: ConvProblem) -> bool:
     """Whether something other than zeros stands around the image."""
-    return any(
-        axis.pad_mode is not PadMode.ZEROS and (axis.pad_lo or axis.pad_hi) for axis in problem.axes
-    )
+    return any(axis.pad_mode is not PadMode.ZEROS for axis in problem.axes)
 
 
 def unpadded(problem: ConvProblem) -> ConvProblem:

@@ -33,6 +33,10 @@ GEOMETRIES = (
     "n2c20h9w13_k20r3s3_st2x2_p1x1_g20",
     "n2c19h3w4_k19r3s3_p1x1_g19",
     "n1c33h8w9_k33r5s4_st1x2_p2:1x1:2_d1x2_g33",
+    "n1c20h30w30_k20r3s3_g20",
+    "n1c20h23w30_k20r3s3_p1x2:3_g20",
+    "n1c20h31w31_k20r3s3_st2x2_p3x3_g20",
+    "n1c17h16w15_k17r3s3_st2x2_g17",
 )
 MIXED = GEOMETRIES[1::7]
 ORDERS = ("first", "last", "nhwc-kcrs-nchw", "nchw-krsc-nhwc")

@@ -1,5 +1,7 @@
 """conv_direct: every tile, and images of few channels, which it reads in their own order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,11 @@ def test_rows_in_other_sets_have_the_preferred_tile():
     preferred = SHAPES[facts.isa][0]
     for apart in (4 * 1024 + 64, 2048, 4):
         assert choose_shape(facts, 4, 10_000, 1 << 12, 1_000, apart) == preferred
+
+
+@pytest.mark.parametrize("l1_bytes", [32 << 10, 48 << 10, 64 << 10])
+@pytest.mark.parametrize("isa", SHAPES)
+def test_every_machine_has_a_tile_for_rows_that_share_a_set(isa, l1_bytes):
+    facts = replace(machine.cpu(), isa=isa, l1_bytes=l1_bytes)
+    for pixels in (1, 3, 784):
+        assert choose_shape(facts, 4, pixels, 256, 1024, 4096) in (*SHAPES[isa], FEW_ROWS[isa])

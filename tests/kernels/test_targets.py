@@ -36,6 +36,7 @@ CASES = {
         "fprop:f32:nhwc-krsc:n1c33h3w6_k4r1s1+bias+relu",
         "fprop:f64:nhwc-krsc:n1c17h3w7_k2r1s1",
     ),
+    "conv_depthwise": ("dgrad:f32:nhwc-krsc:n1c16h7w7_k16r3s3_g16",),
     "conv_winograd3x3.f2": (
         "fprop:f32:n2c20h9w11_k40r3s3_p2x2_d2x1+bias+relu",
         DENSE[2],

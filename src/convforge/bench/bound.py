@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -29,7 +30,7 @@ NONE = Bound(float("nan"), "")
 
 
 def bound(plans: Sequence[Plan], threads: int) -> Bound:
-    """Of plans whose weights are prepared where they can be.
+    """Of plans, with prepared weights where they can be and no policy says otherwise.
 
     Each takes at least as long as the additions and multiplications of its own steps at the
     rate of independent multiply-adds, and as its operands, each touched once, at the rate of a
@@ -37,8 +38,10 @@ def bound(plans: Sequence[Plan], threads: int) -> Bound:
     """
     if any(plan.problem.x.dtype not in ("f32", "f64") for plan in plans):
         return NONE
-    parts = [_of_one(plan, threads) for plan in plans]
-    return Bound(sum(seconds for seconds, _ in parts), max(parts)[1])
+    times: defaultdict[str, float] = defaultdict(float)
+    for seconds, by in (_of_one(plan, threads) for plan in plans):
+        times[by] += seconds
+    return Bound(sum(times.values()), max(times, key=times.__getitem__))
 
 
 def _of_one(plan: Plan, threads: int) -> tuple[float, str]:
@@ -52,12 +55,12 @@ def _of_one(plan: Plan, threads: int) -> tuple[float, str]:
 
 
 def _operand_bytes(plan: Plan) -> int:
-    """As :attr:`ConvProblem.bytes`, with the weights as they are when prepared."""
-    problem = plan.problem
-    if not isinstance(problem, ConvProblem) or plan.weight_format is None:
+    """As :attr:`ConvProblem.bytes`; where weights are prepared, as they are then."""
+    problem, plain = plan.problem, plan.policy.prepared is False
+    if not isinstance(problem, ConvProblem) or plan.weight_format is None or plain:
         return problem.bytes
-    plain = prod(problem.w_shape) * problem.w.dtype.itemsize
-    return problem.bytes - plain + plan.weight_format.nbytes
+    w_bytes = prod(problem.w_shape) * problem.w.dtype.itemsize
+    return problem.bytes - w_bytes + plan.weight_format.nbytes
 
 
 def _level(nbytes: int, threads: int) -> str:

@@ -255,6 +255,8 @@ POOL = (
     "fprop:avg:f32:n1c4h7w7_r3s3_st2x2_p1x1+divisor5",
     "dgrad:avg:f32:nhwc:n1c4h7w7_r3s3_st2x2_p1x1+ceil+exclude_pad",
     "dgrad:avg:f32:n1c4h7w7_r3s3_st2x2_p1x1+divisor5",
+    "dgrad:max:f32:n1c1h7w1000_r3s3_st5x1",
+    "dgrad:max:f32:n1c1h400w64_r3s3_st500x1",
 )
 """Maximum and average, forward and backward."""
 
