@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from convforge.kernels.cuda_numba._element import inlined, number_type
-from convforge.problem import Axis, ConvProblem, Order, PadMode, Problem
+from convforge.problem import Axis, ConvProblem, Order, PadMode, PoolProblem, Problem
 from convforge.runtime.cuda.jit import fits_int32
 
 MODES = (PadMode.ZEROS, PadMode.REFLECT, PadMode.REPLICATE, PadMode.CIRCULAR)
@@ -40,10 +40,16 @@ def index_of(problem: Problem) -> str:
     shapes = [problem.x_shape, problem.y_shape]
     if isinstance(problem, ConvProblem):
         shapes.append(problem.w_shape)
-    reach = [max(axis.padded, axis.stride, axis.extent) for axis in problem.axes]
+    reach = [
+        max(axis.padded, axis.stride, axis.extent, axis.dilation, axis.out) for axis in problem.axes
+    ]
     # Where an adaptive window begins is a quotient of products.
     reach += [(axis.size + 1) * (axis.windows + 1) for axis in problem.axes if axis.windows]
-    return fits_int32(*map(prod, shapes), *reach)
+    if isinstance(problem, PoolProblem):
+        reach.append(problem.divisor or 0)
+    # Arrays without elements have steps all the same.
+    sizes = [prod(max(extent, 1) for extent in shape) for shape in shapes]
+    return fits_int32(*sizes, *reach)
 
 
 def named(names: str, values: tuple[int, ...]) -> dict[str, int]:

@@ -80,11 +80,18 @@ def require_on(
     if device_of(array) is not device:
         raise TypeError(f"{name} is a {type(array).__name__}; wanted one of {device} ({problem})")
     if array.dtype != dtype:
-        raise TypeError(f"{name} has dtype {array.dtype}; wanted {dtype} ({problem})")
+        swapped = array.dtype.newbyteorder() == dtype
+        hint = f": pass {name}.astype({str(dtype)!r}), in native byte order" if swapped else ""
+        raise TypeError(f"{name} has dtype {array.dtype}; wanted {dtype}{hint} ({problem})")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; wanted {shape} ({problem})")
     if not array.flags.c_contiguous:
         raise ValueError(f"{name} is not C-contiguous ({problem})")
+    if array.size and device.address(array) % dtype.itemsize:
+        raise ValueError(
+            f"{name} is not aligned: its address is no multiple of {dtype.itemsize} bytes; copy "
+            f"its bytes to memory of their own ({problem})"
+        )
 
 
 def overlap_on(device: Device, out: Any, array: Any) -> bool:

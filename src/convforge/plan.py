@@ -296,14 +296,14 @@ class Plan:
         self, device: Device, arrays: tuple[Any, ...], given: dict[str, Any], out: Any
     ) -> Any:
         """Run on arrays of a device: enqueue, and return at once."""
-        checks = [*zip(arrays, self._checks, strict=True)]
+        wanted = {name for name, _, _ in self._extras}
         for name, array in given.items():
-            check = next((extra for extra in self._extras if extra[0] == name), None)
-            if (array is None) != (check is None):
-                verb = "takes no" if check is None else "needs a"
+            if (array is None) == (name in wanted):
+                verb = "needs a" if name in wanted else "takes no"
                 raise ValueError(f"{self.problem} {verb} {name}")
-            if check is not None:
-                checks.append((array, check))
+        # In the order of the post ops, as the names are.
+        checks = [*zip(arrays, self._checks, strict=True)]
+        checks += [(given[extra[0]], extra) for extra in self._extras]
         prepared = False
         plain = []
         for array, (name, shape, dtype) in checks:

@@ -173,6 +173,38 @@ def test_other_arrays_of_devices_are_named_with_the_way_out():
     assert common_device(input=whole(3), weight=None) is None
 
 
+class Dlpack:
+    """One that speaks DLPack alone."""
+
+    def __dlpack__(self, **_):
+        raise AssertionError
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+def test_arrays_of_dlpack_alone_are_named_with_the_way_out():
+    with pytest.raises(TypeError, match=r"input is a .*Dlpack.*cupy\.from_dlpack\(input\)"):
+        as_array(Dlpack(), "input")
+
+
+def test_unaligned_and_swapped_arrays_are_refused(device):
+    x, w = whole(1, 3, 6, 6), whole(4, 3, 3, 3)
+    memory = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    assert not memory.flags.aligned
+    with pytest.raises(ValueError, match="x is not aligned"):
+        F.conv2d(device.adopt(memory), device.asarray(w))
+    with pytest.raises(TypeError, match=r"x has dtype >f4.*native byte order"):
+        F.conv2d(device.asarray(x.astype(">f4")), device.asarray(w))
+
+
+def test_operands_follow_the_post_ops(device):
+    run = plan("fprop:f32:n1c3h6w6_k4r3s3_p1x1+residual+bias", None, device)
+    x, w, b, r = (whole(*s) for s in ((1, 3, 6, 6), (4, 3, 3, 3), (4,), (1, 4, 6, 6)))
+    y = run(*map(device.asarray, (x, w)), bias=device.asarray(b), residual=device.asarray(r))
+    np.testing.assert_array_equal(y.get(), F.conv2d(x, w, b, padding=1) + r)
+
+
 PLAN = "fprop:f32:n2c5h7w9_k6r3s3_p1x1+bias"
 
 

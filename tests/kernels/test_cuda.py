@@ -179,10 +179,16 @@ HUGE = [
     "n1c4096h1024w1024_k4r1s1",
     "n1c3h4w4_k3r1073741824s1_p536870912x0",
     "n2000000c64h7w7_k8r3s3_p1x1",
+    "n1c3h6w6_k4r1s1_d2147483648x1",
+    "n1c0h65536w65536_k0r1s1",
 ]
+HUGE_POOLS = ["fprop:avg:f32:n1c3h6w6_r2s2+divisor2147483648"]
 
 
-@on([parse(cases.spell(d, "f32", o, text)) for d in Direction for o in Order for text in HUGE])
+@on(
+    [parse(cases.spell(d, "f32", o, text)) for d in Direction for o in Order for text in HUGE]
+    + [*map(parse, HUGE_POOLS)]
+)
 def test_large_problems_have_64_bit_indices(name, problem):
     (config,) = ALGORITHMS[name].configs(problem, MACHINE, 1 << 30)
     assert config.index == "i64"

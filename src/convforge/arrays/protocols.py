@@ -15,6 +15,8 @@ from convforge.runtime.cuda.device import Device, device_of
 # Device types of DLPack whose memory the CPU reads: its own, and the host memory that CUDA and
 # ROCm pin.
 _HOST_DEVICES = (1, 3, 11)
+# CUDA's own, and the memory that it moves by itself.
+_CUDA_DEVICES = (2, 13)
 
 
 def as_numpy(value: Any, name: str) -> Array:
@@ -59,11 +61,18 @@ def as_array(value: Any, name: str) -> Array:
 
         assert cupy_.find(value) is not None
         return value  # type: ignore[no-any-return]
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if hasattr(value, "__cuda_array_interface__") and _adapter_of(value) is None:
         raise TypeError(
-            f"{name} is a {type(value).__module__}.{type(value).__qualname__} in the memory of a "
-            f"device, and this version takes those of CuPy: pass cupy.asarray({name}), which "
-            "copies nothing; pip install 'convforge[cuda13]' has CuPy"
+            f"{name} is a {kind} in the memory of a device, and this version takes those of CuPy: "
+            f"pass cupy.asarray({name}), which copies nothing; "
+            "pip install 'convforge[cuda13]' has CuPy"
+        )
+    asks = getattr(value, "__dlpack_device__", None)
+    if asks is not None and _adapter_of(value) is None and asks()[0] in _CUDA_DEVICES:
+        raise TypeError(
+            f"{name} is a {kind} in the memory of a device, and this version takes those of CuPy: "
+            f"pass cupy.from_dlpack({name}), which copies nothing"
         )
     return as_numpy(value, name)
 

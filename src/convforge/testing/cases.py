@@ -171,6 +171,7 @@ CONV_EPILOGUES = (
     *_all(["fprop", "dgrad"], ["f32"], _BOTH, [few + op for few in _FEW[:3] for op in EPILOGUES]),
     *_all(["fprop", "dgrad"], ["f64"], ["last"], [_FEW[1] + op for op in EPILOGUES]),
     *_all(["fprop"], ["f32"], ["last"], ["n1c33h3w6_k3r1s1" + op for op in EPILOGUES]),
+    *_all(["fprop", "dgrad"], ["f32"], ["last"], ["n1c3h6w6_k4r3s3_p1x1+residual+bias"]),
     *_all(["wgrad"], ["f32", "f64"], _BOTH, [few + "+accumulate" for few in _FEW]),
     *_all(["fprop"], ["f32"], _BOTH, [MODES[4] + op for op in EPILOGUES[-4:]]),
     *_all(["dgrad", "wgrad"], ["f64"], _BOTH, [mode + "+accumulate" for mode in MODES[4:6]]),
