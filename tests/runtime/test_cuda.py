@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +36,11 @@ class Config:
     index: str = "i32"
     acc: str = "f32"
     pointers: tuple[str, ...] = ("f32", "f32")
+
+
+@dataclass(frozen=True)
+class Shared(Config):
+    shared_bytes: int = 0
 
 
 @kernel(SCALE, threads=64, registers={"f32": 32})
@@ -122,10 +131,12 @@ def test_compiled_once_and_kept_on_disk(fresh, monkeypatch):
         patch.setattr(compiler, "_link", None)
         assert compiler.ptx_of(ref) == ptx
         assert compiler.binary_of(ref, "sm_90") == binary
-    for path in (fresh / "cuda").iterdir():
-        path.write_text("{damaged")
-    forget()
-    assert compiler.ptx_of(ref) == ptx
+    for damaged in ("{damaged", '{"entry": "scale"}', "[]"):
+        for path in (fresh / "cuda").iterdir():
+            path.write_text(damaged)
+        forget()
+        assert compiler.ptx_of(ref) == ptx
+        assert compiler.binary_of(ref, "sm_90") == binary
     assert all(json.loads(p.read_text()) for p in (fresh / "cuda").glob("*.ptx.json"))
 
 
@@ -136,7 +147,7 @@ def test_another_configuration_is_another_file(fresh):
 
 
 def test_a_device_that_the_compiler_does_not_know_is_named(fresh):
-    with pytest.raises(CudaUnavailableError, match=r"no code for sm_10 of scale"):
+    with pytest.raises(CudaUnavailableError, match=r"no code for sm_10 of scale \(sm_75 or"):
         compiler.binary_of(KernelRef(scale, Config()), "sm_10")
 
 
@@ -152,6 +163,18 @@ def test_a_missing_compiler_says_what_to_install(fresh, monkeypatch, module):
     call = compiler._numba_cuda if module == "numba" else compiler._linker
     with pytest.raises(CudaUnavailableError, match=r"pip install 'convforge\[cuda13\]'"):
         call()
+
+
+def test_numba_without_numba_cuda_is_said_as_such(monkeypatch):
+    monkeypatch.setattr(compiler, "find_spec", lambda name: None)
+    with pytest.raises(CudaUnavailableError, match="numba-cuda is not installed; install"):
+        compiler._numba_cuda()
+
+
+def test_what_the_assembler_says_is_not_needed(fresh, monkeypatch):
+    monkeypatch.setattr(compiler, "_link", lambda ptx, arch: (b"code", "nothing"))
+    binary = compiler.binary_of(KernelRef(scale, Config()), "sm_90")
+    assert (binary.code, binary.registers) == (b"code", 0)
 
 
 def test_workers_have_no_meaning_on_a_device():
@@ -213,10 +236,57 @@ class TestCupy:
         monkeypatch.setattr(device, "workspace", emulated.workspace)
         run = CudaExecutable(program(), ["x", "y"], device)
         run.run([1000, 2000])
+        assert cupy_.runtime.attached == [threading.get_ident()]
+        run.run([1000, 2000])
+        thread = threading.Thread(target=run.run, args=[[1000, 2000]])
+        thread.start()
+        thread.join()
+        assert len(cupy_.runtime.attached) == 2 and len(seen) == 6
+        del seen[2:]
         (f, *launch, first), (_, *_, second) = seen
         assert (f, *launch) == (5, 2, 64, 0, 77)
         assert (first[:3], second[:2], second[3]) == ([100, 3, 1000], [100, 2], 2000)
         assert first[3] == second[2]
+
+    def test_one_number_is_one_device(self, cupy_, monkeypatch):
+        monkeypatch.setattr(cupy_, "runtime", FakeRuntime(version=13000, wait=0.02))
+        monkeypatch.setattr(cupy_, "_gpus", {})
+        assert len(set(together(lambda: cupy_.gpu(5)))) == 1
+
+    @pytest.mark.parametrize(("static", "dynamic"), [(0, 48), (40, 8), (0, 49), (40, 9)])
+    def test_a_kernel_is_loaded_once(self, cupy_, monkeypatch, static, dynamic):
+        unloaded, asked = [], []
+
+        class Module:
+            def load(self, code):
+                time.sleep(0.02)
+
+            def get_function(self, entry):
+                return SimpleNamespace(ptr=id(self))
+
+            def __del__(self):
+                unloaded.append(id(self))
+
+        binary = SimpleNamespace(code=b"", entry="scale", shared_bytes=static << 10)
+        driver = SimpleNamespace(
+            CUDADriverError=RuntimeError, funcSetAttribute=lambda *a: asked.append(a)
+        )
+        monkeypatch.setattr(cupy_, "runtime", FakeRuntime(version=13000))
+        monkeypatch.setattr(cupy_, "driver", driver)
+        monkeypatch.setattr(cupy_, "binary_of", lambda ref, arch: binary)
+        monkeypatch.setattr(cupy_.cupy.cuda.function, "Module", Module)
+        device = cupy_.CupyDevice(0)
+        ref = KernelRef(scale, Shared(shared_bytes=dynamic << 10))
+        functions = together(lambda: device.load(ref))
+        assert len(set(functions)) == 1 and not unloaded
+        wanted = [(functions[0], 8, dynamic << 10)] if static + dynamic > 48 else []
+        assert asked == wanted
+
+
+def together(call):
+    """What several threads get that call at the same time."""
+    with ThreadPoolExecutor(4) as pool:
+        return [each.result() for each in [pool.submit(call) for _ in range(4)]]
 
 
 class FakeRuntime:
@@ -224,8 +294,10 @@ class FakeRuntime:
 
     CUDARuntimeError = RuntimeError
 
-    def __init__(self, version):
+    def __init__(self, version, wait=0):
         self.version = version
+        self.wait = wait
+        self.attached = []
 
     def driverGetVersion(self):
         return self.version
@@ -233,7 +305,14 @@ class FakeRuntime:
     def getDevice(self):
         return 0
 
+    def setDevice(self, number):
+        self.current = number
+
+    def memGetInfo(self):
+        self.attached.append(threading.get_ident())
+
     def getDeviceProperties(self, number):
+        time.sleep(self.wait)
         return {
             "major": 9,
             "minor": 0,

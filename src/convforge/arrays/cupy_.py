@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import cupy
@@ -16,6 +16,11 @@ from convforge.contract import KernelRef, Machine
 from convforge.runtime.cuda import device
 from convforge.runtime.cuda.compiler import CudaUnavailableError, arch_of, binary_of, toolkit_major
 from convforge.runtime.cuda.device import Launch
+
+_UNASKED_SHARED_BYTES = 48 << 10
+"""Shared memory of a block, static and dynamic, that a kernel has without asking the driver."""
+_gpus: dict[int, CupyDevice] = {}
+_lock = threading.RLock()
 
 
 class CupyDevice:
@@ -41,12 +46,21 @@ class CupyDevice:
             l3_bytes=facts["l2CacheSize"],
         )
         self._modules: dict[KernelRef, Any] = {}
+        self._loading = threading.Lock()
 
     def __repr__(self) -> str:
         return self.name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return gpu, (self.number,)
+
+    def attach(self) -> None:
+        """Make the device's context current: a new thread has none, and the driver makes none."""
+        self._here(self._attach)
+
+    def _attach(self) -> None:
+        runtime.setDevice(self.number)
+        runtime.memGetInfo()  # any call of the runtime that needs a context
 
     def address(self, array: Any) -> int:
         """Where an array's first element lies."""
@@ -75,12 +89,15 @@ class CupyDevice:
 
     def load(self, ref: KernelRef) -> Any:
         """A compiled kernel in this device's context."""
-        kept = self._modules.get(ref)
-        if kept is None:
-            kept = self._modules[ref] = self._here(self._load, ref)
+        # Once, whoever asks: a module that is replaced would take its functions with it.
+        with self._loading:
+            kept = self._modules.get(ref)
+            if kept is None:
+                kept = self._modules[ref] = self._here(self._load, ref)
         return kept[1]
 
     def _load(self, ref: KernelRef) -> tuple[Any, int]:
+        self._attach()
         binary = binary_of(ref, self.machine.isa)
         module = cupy.cuda.function.Module()
         try:
@@ -93,7 +110,7 @@ class CupyDevice:
             ) from error
         function = module.get_function(binary.entry)
         shared = getattr(ref.config, "shared_bytes", 0)
-        if shared > 48 << 10:
+        if binary.shared_bytes + shared > _UNASKED_SHARED_BYTES:
             attribute = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             driver.funcSetAttribute(function.ptr, attribute, shared)
         # The module owns the code: it must live as long as the function.
@@ -121,14 +138,16 @@ class CupyDevice:
             return call(*arguments, **keywords)
 
 
-@cache
 def gpu(number: int) -> CupyDevice:
     """The device of this number; always the same object.
 
     Raises:
         CudaUnavailableError: There is no driver, or it is older than the compiler.
     """
-    return CupyDevice(number)
+    with _lock:
+        if number not in _gpus:
+            _gpus[number] = CupyDevice(number)
+        return _gpus[number]
 
 
 def find(array: Any) -> CupyDevice | None:

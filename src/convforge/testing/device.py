@@ -130,6 +130,9 @@ class EmulatedDevice:
         self._alive[key] = weakref.ref(owner, lambda _: self._alive.pop(key, None))
         return EmulatedArray(self, owner, owner)
 
+    def attach(self) -> None:
+        """A CPU needs no context."""
+
     def address(self, array: EmulatedArray) -> int:
         """Where an array's first element lies."""
         return int(array._memory.ctypes.data)
@@ -163,9 +166,9 @@ class EmulatedDevice:
             kernel: EmulatedKernel = launch.function
             sizes = kernel.parameter_sizes
             table = (ctypes.c_uint64 * len(sizes)).from_address(launch.parameters)
-            alive = [
-                array for array in (ref() for ref in self._alive.values()) if array is not None
-            ]
+            # Of a copy: arrays come and go in other threads.
+            references = list(self._alive.values())
+            alive = [array for array in (ref() for ref in references) if array is not None]
             kernel(
                 grid=(launch.blocks, 1, 1),
                 block=(launch.threads, 1, 1),

@@ -17,9 +17,10 @@ import os
 import re
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ class Binary:
 
     Attributes:
         entry: Its name. arch: What it runs on, such as ``sm_90``. code: A cubin.
-        registers: Of a thread. shared_bytes: Of a block, static.
+        registers: Of a thread; 0 where the assembler does not say.
+        shared_bytes: Of a block, static.
         stack_bytes: Memory of a thread that did not become registers.
         spill_bytes: What was stored and loaded because registers did not suffice.
     """
@@ -91,7 +93,7 @@ def ptx_of(ref: KernelRef) -> Ptx:
         CudaUnavailableError: Numba's CUDA target, or the compiler that it uses, is not installed.
     """
     kept = _kept(ref, ".ptx.json")
-    found = _load(kept)
+    found = _load(kept, Ptx)
     if found is None:
         with _lock:
             entry, text = _compile(ref)
@@ -108,16 +110,16 @@ def binary_of(ref: KernelRef, arch: str) -> Binary:
         CudaUnavailableError: A tool is not installed, or does not know the device.
     """
     kept = _kept(ref, f".{arch}.json", _linker_version())
-    found = _load(kept)
+    found = _load(kept, Binary)
     if found is None:
         ptx = ptx_of(ref)
         code, log = _link(ptx, arch)
-        spills = _SPILLED.search(log)
+        used, spills = _USED.search(log), _SPILLED.search(log)
         found = {
             "entry": ptx.entry,
             "arch": arch,
             "code": base64.b64encode(code).decode(),
-            "registers": int(_USED.search(log)[1]),  # type: ignore[index]
+            "registers": int(used[1]) if used else 0,
             "shared_bytes": max(map(int, _SHARED.findall(log)), default=0),
             "stack_bytes": int(spills[1]) if spills else 0,
             "spill_bytes": int(spills[2]) + int(spills[3]) if spills else 0,
@@ -175,7 +177,11 @@ def _signature(function: CudaKernel, config: Any) -> tuple[Any, ...]:
 def _link(ptx: Ptx, arch: str) -> tuple[bytes, str]:
     """Machine code, and what its assembler says of it."""
     linker = _linker()
-    refusal = f"nvJitLink {_linker_version()} makes no code for {arch} of {ptx.entry}"
+    oldest = f"sm_{BASELINE[0]}{BASELINE[1]}"
+    refusal = (
+        f"nvJitLink {_linker_version()} makes no code for {arch} of {ptx.entry} ({oldest} or newer "
+        "is needed; for a newer one, upgrade nvidia-nvjitlink, or nvidia-nvjitlink-cu12 of CUDA 12)"
+    )
     try:
         handle = linker.create(2, [f"-arch={arch}", "-verbose"])
     except linker.nvJitLinkError as error:
@@ -199,6 +205,9 @@ def _link(ptx: Ptx, arch: str) -> tuple[bytes, str]:
 
 
 def _numba_cuda() -> Any:
+    # Without it, numba.cuda is Numba's own, older one, which fails later and in other words.
+    if find_spec("numba_cuda") is None:
+        raise CudaUnavailableError(f"numba-cuda is not installed; {_INSTALL}")
     try:
         from numba import cuda
     except ImportError as error:
@@ -257,13 +266,14 @@ def _kept(ref: KernelRef, suffix: str, *versions: str) -> Path:
     return cache_dir() / "cuda" / f"{ref.name}-{digest.hexdigest()}{suffix}"
 
 
-def _load(path: Path) -> dict[str, Any] | None:
-    """What was kept; None if nothing was, or it is damaged."""
+def _load(path: Path, kind: type[Ptx | Binary]) -> dict[str, Any] | None:
+    """What was kept of an object; None if nothing was, or it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    whole = isinstance(found, dict) and found.keys() == {field.name for field in fields(kind)}
+    return found if whole else None
 
 
 def _save(path: Path, values: dict[str, Any]) -> None:

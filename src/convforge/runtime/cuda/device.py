@@ -43,6 +43,9 @@ class Device(Hashable, Protocol):
     def machine(self) -> Machine:
         """What kernels may know of it."""
 
+    def attach(self) -> None:
+        """Make it ready for launches of the calling thread; done before the first of each."""
+
     def address(self, array: Any) -> int:
         """Where an array's first element lies in the device's memory."""
 

@@ -78,6 +78,7 @@ class CudaExecutable:
         try:
             frame: _Frame = self._frames.own
         except AttributeError:
+            self._device.attach()
             frame = self._frames.own = _Frame(self._launches, self._tables, self._count)
         if not self.workspace_bytes:
             self._pack(frame.words, 0, *addresses, 0)
