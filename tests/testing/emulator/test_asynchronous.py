@@ -72,6 +72,13 @@ def kernels(entry, build):
         one("arrives", INIT.format(32), COPY, "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [gate];",
             "wait: mbarrier.try_wait.parity.shared::cta.b64 %p2, [gate], 0; @!%p2 bra wait;",
             "xor.b32 %r3, %r3, 16;", *READ),
+        # One try, which may fail: what follows must not count on it.
+        one("tries_once", INIT.format(32), "mbarrier.arrive.shared::cta.b64 %d9, [gate];",
+            "mbarrier.try_wait.parity.shared::cta.b64 %p2, [gate], 0;",
+            "selp.f32 %f1, 0f3F800000, 0f00000000, %p2; st.global.f32 [%d4], %f1;"),
+        one("tests_once", INIT.format(32), "mbarrier.arrive.shared::cta.b64 %d9, [gate];",
+            "mbarrier.test_wait.shared::cta.b64 %p2, [gate], %d9;",
+            "selp.f32 %f1, 0f3F800000, 0f00000000, %p2; st.global.f32 [%d4], %f1;"),
         # A bulk store out of a buffer that is overwritten before it is read.
         one("stores", "st.shared.u32 [%r3], %r1; bar.sync 0; setp.ne.u32 %p1, %r1, 0; @%p1 bra end;",
             "cp.async.bulk.global.shared::cta.bulk_group [%d1], [tile], 512;",
@@ -152,6 +159,13 @@ def test_mbarriers(kernels, launch, mode, order):
     np.testing.assert_array_equal(y, x[:32, 1])
     x, y, _ = run(launch, kernels["arrives"], mode, order)
     np.testing.assert_array_equal(y, x[np.arange(32) ^ 1, 1])
+
+
+@pytest.mark.parametrize("name", ["tries_once", "tests_once"])
+def test_a_wait_may_give_up(kernels, launch, name):
+    """Only the last to arrive finds the phase over at its first try."""
+    assert run(launch, kernels[name], "late")[1].sum() == 1
+    assert run(launch, kernels[name], "early")[1].all()
 
 
 def test_bytes_that_have_not_come(kernels, launch):

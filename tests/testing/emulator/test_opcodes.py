@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from convforge.testing.emulator import opcodes
+from convforge.testing.emulator.ptx import UnsupportedPTX
+from convforge.testing.emulator.translate import translate
 
 COUNT = 96
 INTEGERS = (0, 1, 2, 3, 5, 7, 31, 32, 33, 63, 64, 127, 128, 255, 256, 32767, 32768, 65535, 65536)
@@ -92,10 +94,13 @@ def fused(a, b, c):
 
 
 def rounded_integer(x, ptype, function):
-    """Float to integer: rounded by ``function``, clamped, zero for NaN."""
+    """Float to integer: rounded by ``function``, clamped; NaN is zero or the highest bit."""
     limits = np.iinfo(NUMPY[ptype])
+    invalid = 0
+    if 64 in (limits.bits, 8 * x.itemsize):
+        invalid = limits.min or 1 << (limits.bits - 1)
     clamped = [
-        0 if math.isnan(v) else limits.max if v == math.inf else limits.min if v == -math.inf
+        invalid if math.isnan(v) else limits.max if v == math.inf else limits.min if v == -math.inf
         else min(max(int(function(v)), limits.min), limits.max)
         for v in x.astype(np.float64).tolist()
     ]  # fmt: skip
@@ -246,7 +251,8 @@ CASES = [
         Case(f"cvt.{kind}.{out}.{t} %out, %in0;", (t,), out,
              lambda a, out=out, f=f: rounded_integer(a, out, f))
         for kind, f in (("rni", round), ("rzi", math.trunc), ("rmi", math.floor), ("rpi", math.ceil))
-        for out, t in (("s32", "f32"), ("u8", "f32"), ("s64", "f64"), ("s16", "f16"))
+        for out, t in (("s32", "f32"), ("u8", "f32"), ("s64", "f64"), ("s16", "f16"),
+                       ("s64", "f32"), ("u64", "f16"), ("s32", "f64"), ("u32", "f64"))
     ),
     Case("cvt.rni.f32.f32 %out, %in0;", ("f32",), "f32", np.rint),
     Case("cvt.rmi.f32.f32 %out, %in0;", ("f32",), "f32", np.floor),
@@ -272,6 +278,19 @@ CASES = [
          lambda a, b: halves(a, b, ml_dtypes.bfloat16), special=False),
     Case("cvt.rn.f16x2.f32 %out, %in0, %in1;", ("f32", "f32"), "b32",
          lambda a, b: halves(a, b, np.float16), special=False),
+    *(
+        Case(f"cvt.rn.satfinite.{t}.f32 %out, %in0;", ("f32",), t,
+             lambda a, t=t: to_finite(a, NUMPY[t]))
+        for t in ("f16", "bf16")
+    ),
+    *(
+        Case(f"cvt.rn.satfinite.{t}x2.f32 %out, %in0, %in1;", ("f32", "f32"), "b32",
+             lambda a, b, t=t: halves(to_finite(a, NUMPY[t]), to_finite(b, NUMPY[t]), NUMPY[t]),
+             special=False)
+        for t in ("f16", "bf16")
+    ),
+    Case("cvt.rna.satfinite.tf32.f32 %out, 0fFF7FFFFF;", ("f32",), "b32",
+         lambda a: np.full(len(a), 0xFF7FE000, "u4")),
     Case("cvt.rn.relu.f16.f32 %out, %in0;", ("f32",), "f16", lambda a: np.maximum(a, 0).astype("f2")),
     *(
         Case(f"{name}.{half}x2 %out, %in0, %in1;", ("b32", "b32"), "b32",
@@ -315,6 +334,14 @@ def towards_zero(a, target):
             np.nextafter(near, near.dtype.type(0)),
             near,
         )
+
+
+def to_finite(a, target):
+    """Rounded to nearest, infinities to the largest finite number; NaN stays."""
+    most = ml_dtypes.finfo(target).max
+    with np.errstate(all="ignore"):
+        near = a.astype(target)
+    return np.where(np.isinf(near.astype("f4")), np.copysign(float(most), a), near).astype(target)
 
 
 def to_tf32(a):
@@ -424,3 +451,18 @@ def test_these_cases_cover_the_arithmetic():
         if opcodes.family(name) in ("arithmetic", "logic", "conversion")
     }
     assert families - tested <= {"mul24", "mad24", "mad", "cvta", "isspacep", "mapa"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cvt.rn.satfinite.f32.f64 %f1, %e1;",
+        "cvt.rzi.satfinite.s32.f32 %r1, %f1;",
+        "cvt.rn.satfinite.e4m3x2.f32 %h1, %f1, %f2;",
+        "cvt.rn.sat.f16x2.f32 %r1, %f1, %f2;",
+        "cvt.rz.tf32.f32 %r1, %f1;",
+    ],
+)
+def test_a_clamp_that_is_not_known_is_refused(entry, line):
+    with pytest.raises(UnsupportedPTX, match="cvt"):
+        translate(f".version 8.0\n.target sm_90\n.address_size 64\n{entry('e', (), line)}")

@@ -60,8 +60,12 @@ def cpp_type(name: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """A PTX name as part of a C++ one."""
-    return re.sub(r"\W", "_", name.replace("$", "_S").replace("%", ""))
+    """A PTX name as part of a C++ one: different names stay different."""
+    return re.sub(
+        r"[^a-zA-Z0-9]",
+        lambda found: {"$": "_S", "%": "_P", "_": "_U"}.get(found[0], f"_x{ord(found[0]):x}_"),
+        name,
+    )
 
 
 class ModuleNames:
@@ -234,18 +238,21 @@ class Body:
             return f"({ctype}){_SPECIAL[operand]}"
         if operand == "WARP_SZ":
             return f"({ctype})32"
-        symbol, _, offset = operand.partition("+")
-        if found_memory := self.memory(symbol.strip()):
-            return f"({ctype})({found_memory[1]} + {offset.strip() or 0})"
+        symbol, _, offset = map(str.strip, operand.partition("+"))
+        found_memory = self.memory(symbol)
+        if found_memory and _INTEGER.fullmatch(offset or "0"):
+            return f"({ctype})({found_memory[1]} + {offset or 0})"
         raise UnsupportedPTX(f"operand {operand}", self.line)
 
     def address(self, operand: str) -> tuple[str | None, str]:
         """State space (where the operand says it) and address of ``[base+offset]``."""
         inner = operand.strip()[1:-1].strip()
         found = re.fullmatch(r"([^+\s]+)\s*(?:\+\s*(-?\w+))?", inner)
-        if not found:
+        if not found or not _INTEGER.fullmatch(found[2] or "0"):
             raise UnsupportedPTX(f"address {operand}", self.line)
         base, offset = found[1], found[2] or "0"
+        if self.registers_type(base) == "u32":  # of shared memory: computed in 32 bits
+            return None, f"(u64)(u32)({self.register(base)} + (u32)({offset}))"
         if self.is_register(base):
             return None, f"as<u64>((u64){self.register(base)}) + (s64)({offset})"
         if memory := self.memory(base):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -28,6 +29,12 @@ _COUNTS = (
     "global_requests",
     "global_sectors",
 )
+_MOST_BLOCKS = (2**31 - 1, 65535, 65535)
+_MOST_THREADS = (1024, 1024, 64)
+_MOST_THREADS_OF_A_BLOCK = 1024
+_MOST_SHARED_BYTES = 227 * 1024
+_MOST_PARAMETER_BYTES = 4096
+_SEEDS = 2**31 - 2
 _Triple = ctypes.c_uint32 * 3
 _RUNNING = threading.Lock()  # equal modules are one library, whose state is global
 
@@ -153,28 +160,52 @@ class EmulatedKernel:
                 be stored to. Elements between those of a strided array count as its own.
             dynamic_shared_bytes: Shared memory besides what the PTX declares.
             order: Which threads, and blocks, go first; an integer seeds a random order, which
-                changes from turn to turn.
+                changes from turn to turn; it counts modulo 2^31 - 2.
             asynchronous: When copies in the background happen: at their wait, or at once.
 
         Raises:
             Finding: The kernel did what it must not.
         """
+        grid, block = _three(grid), _three(block)
+        if wrong := self._beyond(grid, block, dynamic_shared_bytes):
+            raise Finding(Kind.LAUNCH, self.name, (0, 0, 0), (0, 0, 0), 0, "", wrong)
         regions = np.array([_region(array) for array in memory], np.uint64).reshape(-1, 3)
         parameters = ctypes.create_string_buffer(
             self._pack(arguments), max(self._entry.parameter_bytes, 1)
         )
         launch = _Launch(
             self._entry.number,
-            {"forward": 0, "backward": 1}[order] if isinstance(order, str) else order + 2,
+            {"forward": 0, "backward": 1}[order] if isinstance(order, str) else order % _SEEDS + 2,
             {"late": 1, "early": 0}[asynchronous],
             dynamic_shared_bytes,
-            _Triple(*_three(grid)),
-            _Triple(*_three(block)),
+            _Triple(*grid),
+            _Triple(*block),
             ctypes.addressof(parameters),
             regions.ctypes.data,
             len(regions),
         )
         return self._module._run(launch, self.name)
+
+    def _beyond(self, grid: Sequence[int], block: Sequence[int], dynamic_shared: int) -> str:
+        """What of a launch no device takes; empty if it is fine."""
+        for axis, blocks, most in zip("xyz", grid, _MOST_BLOCKS, strict=True):
+            if not 1 <= blocks <= most:
+                return f"{blocks} blocks along {axis}; a grid has 1 to {most}"
+        for axis, threads, most in zip("xyz", block, _MOST_THREADS, strict=True):
+            if not 1 <= threads <= most:
+                return f"{threads} threads along {axis}; a block has 1 to {most}"
+        most, reason = _MOST_THREADS_OF_A_BLOCK, "a block has at most"
+        if self._entry.most_threads is not None and self._entry.most_threads < most:
+            most, reason = self._entry.most_threads, ".maxntid allows"
+        if math.prod(block) > most:
+            return f"{math.prod(block)} threads in a block; {reason} {most}"
+        shared = self._entry.shared_bytes + dynamic_shared
+        if dynamic_shared < 0 or shared > _MOST_SHARED_BYTES:
+            return f"{shared} bytes of shared memory; there are {_MOST_SHARED_BYTES}"
+        if self._entry.parameter_bytes > _MOST_PARAMETER_BYTES:
+            given = self._entry.parameter_bytes
+            return f"{given} bytes of parameters; there are {_MOST_PARAMETER_BYTES}"
+        return ""
 
     def _pack(self, arguments: Sequence[Any]) -> bytes:
         """Arguments as the parameter list lays them out."""

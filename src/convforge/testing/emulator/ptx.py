@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,7 +103,12 @@ Statement = Instruction | Label | Scope | Registers | Variable | Targets
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """An entry or a device function; ``body`` is None where it is only declared."""
+    """An entry or a device function.
+
+    Attributes:
+        body: None where it is only declared.
+        most_threads: Of a block, by ``.maxntid``; None where it does not say.
+    """
 
     line: int
     name: str
@@ -110,6 +116,7 @@ class Function:
     returns: tuple[Variable, ...]
     parameters: tuple[Variable, ...]
     body: tuple[Statement, ...] | None
+    most_threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +227,8 @@ class _Reader:
         )
         if not found:
             raise UnsupportedPTX("a function head", line, " ".join(head.split()))
-        kind, returns, name, parameters, _ = found.groups()
+        kind, returns, name, parameters, directives = found.groups()
+        limit = re.search(r"\.maxntid\s+(\d+(?:\s*,\s*\d+)*)", directives)
         body = None if declared_only else tuple(self.body())
         return Function(
             line,
@@ -229,6 +237,7 @@ class _Reader:
             _parameters(returns, line),
             _parameters(parameters, line),
             body,
+            math.prod(int(n) for n in limit[1].split(",")) if limit else None,
         )
 
     def body(self) -> Iterator[Statement]:

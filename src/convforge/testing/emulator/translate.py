@@ -48,11 +48,12 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A kernel: its number, its parameters, and its static shared memory."""
+    """A kernel: its number, parameters, static shared memory, and the most threads of a block."""
 
     number: int
     parameters: tuple[Parameter, ...]
     shared_bytes: int
+    most_threads: int | None
 
     @property
     def parameter_bytes(self) -> int:
@@ -100,7 +101,7 @@ def translate(ptx: str) -> Translation:
     for name, function in names.functions.items():
         if function.is_entry:
             offsets, shared_bytes = _layout(names, _reached(name, bodies))
-            entry = Entry(len(entries), _parameters(function), shared_bytes)
+            entry = Entry(len(entries), _parameters(function), shared_bytes, function.most_threads)
             entries[name] = entry
             parts.append(f"const u32 offsets_{entry.number}[] = {{{_list(offsets)}}};")
             table.append(

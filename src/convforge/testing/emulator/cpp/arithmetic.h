@@ -207,11 +207,12 @@ template <class T> inline bool compare_geu(T a, T b) { return unordered(a, b) ||
 template <class T> inline bool compare_num(T a, T b) { return !unordered(a, b); }
 template <class T> inline bool compare_nan(T a, T b) { return unordered(a, b); }
 
-// Conversions. From a float to an integer all saturate, and a NaN gives zero.
-template <class To> inline To clamped(f64 x) {
+// Conversions. From a float to an integer all saturate. A NaN gives zero, but the highest bit where
+// either type is of 64 bits (PTX ISA, cvt).
+template <class To, class From> inline To clamped(f64 x) {
   const To low = std::is_signed<To>::value ? To(To(1) << (8 * sizeof(To) - 1)) : To(0);
   const To high = To(~low);
-  if (x != x) return 0;
+  if (x != x) return sizeof(To) == 8 || sizeof(From) == 8 ? To(u64(1) << (8 * sizeof(To) - 1)) : To(0);
   return x <= (f64)low ? low : x >= (f64)high ? high : To(x);
 }
 template <class To, class From> inline To clamped_integer(From x) {
@@ -250,5 +251,9 @@ inline u32 tf32_even(f32 x) {
   u32 u = bits<u32>(x);
   return x != x ? 0x7FFFFFFF : (u + 0xFFF + (u >> 13 & 1)) & ~0x1FFFu;
 }
+// .satfinite: the largest finite number of the sign for an infinity, of f16, bf16 and tf32.
+inline f16 finite(f16 x) { return (x.pattern & 0x7FFF) == 0x7C00 ? x.pattern--, x : x; }
+inline bf16 finite(bf16 x) { return (x.pattern & 0x7FFF) == 0x7F80 ? x.pattern--, x : x; }
+inline u32 finite(u32 tf32) { return (tf32 & 0x7FFFFFFF) == 0x7F800000 ? tf32 - 0x2000 : tf32; }
 
 }  // namespace emulator

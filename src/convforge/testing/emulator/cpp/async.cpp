@@ -157,17 +157,23 @@ void mbarrier_expect(int site, u64 at, u32 bytes) {
   write_mbarrier(site, at, m);
 }
 
-// True when the phase of this parity is over. `wait`: not before.
+// True when the phase of this parity is over. `wait_for_it`: not before, but a device may give up at
+// any time. Late, it does so once: what does not try again shows.
 bool mbarrier_test(int site, u64 at, u32 parity, bool wait_for_it) {
   if (parity > 1) fail(Finding::mbarrier, site, "parity %u; it is 0 or 1", parity);
-  if (read_mbarrier(site, at).phase != parity) return true;
+  if (read_mbarrier(site, at).phase != parity) {
+    thread->gave_up = false;
+    return true;
+  }
   thread->site = site;
   if (!wait_for_it) {
     thread->state = State::spinning;
     thread->waits_for = "a test of an mbarrier";
     suspend();
-    return read_mbarrier(site, at).phase != parity;
+    return !late && read_mbarrier(site, at).phase != parity;
   }
+  if (late && !thread->gave_up) return !(thread->gave_up = true);
+  thread->gave_up = false;
   while (read_mbarrier(site, at).phase == parity) {
     thread->barrier_offset = (u32)at;
     thread->barrier_parity = parity;

@@ -33,6 +33,7 @@ struct Thread {
   const char* waits_for;
   u32 barrier_offset;     // of an mbarrier that it waits for, and the phase
   u32 barrier_parity;
+  bool gave_up;           // its last try_wait said false
   u64 branches;
   std::vector<Range> locals;
   std::vector<u32> iterations;   // by loop

@@ -64,13 +64,13 @@ u8* at_local(int site, u64 address, u32 bytes, u32 alignment, Use use);
 u8* at_generic(int site, u64 address, u32 bytes, u32 alignment, Use use);
 
 inline u32 shared_variable(int i) { return SHARED_BASE + shared_offsets[i]; }
-inline u64 shared_to_generic(u64 address) { return (u64)shared + ((u32)address - SHARED_BASE); }
+inline u64 shared_to_generic(u64 address) { return (u64)shared + (address - SHARED_BASE); }
 inline u64 generic_to_shared(u64 address) { return address - (u64)shared + SHARED_BASE; }
 inline bool is_shared(u64 address) { return address - (u64)shared < SHARED_WINDOW; }
 bool is_local(u64 address);
 
 inline u8* find_shared(int site, u64 address, u32 bytes, u32 alignment) {
-  u32 offset = (u32)address - SHARED_BASE;
+  u64 offset = address - SHARED_BASE;  // a 64-bit address is not cut to the bits of the space
   if (offset >= shared_bytes || shared_bytes - offset < bytes || offset % alignment)
     bad_shared(site, address, bytes, alignment);
   return shared + offset;

@@ -42,7 +42,7 @@ f64 sum_of(Accumulator kind, const u32* c, int i) {
 }
 void set_sum(Accumulator kind, u32* d, int i, f64 value, bool saturate) {
   if (kind == Accumulator::f32) d[i] = bits<u32>((f32)value);
-  else if (kind == Accumulator::s32) d[i] = saturate ? (u32)clamped<s32>(value) : (u32)(s64)value;
+  else if (kind == Accumulator::s32) d[i] = saturate ? (u32)clamped<s32, f64>(value) : (u32)(s64)value;
   else {
     const int shift = 16 * (i & 1);
     d[i / 2] = (d[i / 2] & ~(0xFFFFu << shift)) | (u32)f16(value).pattern << shift;
@@ -324,8 +324,11 @@ void accumulator_read(int site, int name) {
 }
 
 void check_wgmma_at_end() {
-  for (Warpgroup& g : warpgroups)
+  for (Warpgroup& g : warpgroups) {
     if (!g.open.empty()) fail(Finding::tensor, g.open[0].site, "a wgmma that is never committed");
+    for (auto& group : g.groups)
+      if (!group.empty()) fail(Finding::tensor, group[0].site, "a wgmma that is never waited for");
+  }
 }
 
 }  // namespace emulator

@@ -67,12 +67,13 @@ void register_regions(const u64* given, u64 count, const u8* parameters, u64 par
 }
 
 void bad_shared(int site, u64 address, u32 bytes, u32 alignment) {
-  u32 offset = (u32)address - SHARED_BASE;
+  u64 offset = address - SHARED_BASE;
   if (offset < shared_bytes && shared_bytes - offset >= bytes)
     fail(Finding::shared_access, site, "misaligned: %u bytes at byte %u of shared memory, not a multiple of %u",
-         bytes, offset, alignment);
+         bytes, (u32)offset, alignment);
+  if (address >> 32 == 0) offset = (u64)(s64)(s32)offset;  // it was computed in 32 bits
   fail(Finding::shared_access, site, "out of range: %u bytes at byte %lld of shared memory, which has %u",
-       bytes, (long long)(s32)offset, shared_bytes);
+       bytes, (long long)offset, shared_bytes);
 }
 
 u8* find_global(int site, u64 address, u32 bytes, u32 alignment, Use use) {

@@ -19,7 +19,7 @@ def cp(body: Body, i: Instruction, m: Modifiers) -> str:
     if m.flag("commit_group"):
         return "copy_commit();"
     if m.flag("wait_group"):
-        return f"copy_wait({i.operands[0]});"
+        return f"copy_wait({body.value(i.operands[0], 'u32')});"
     if m.flag("wait_all"):
         return "copy_wait_all();"
     if m.flag("mbarrier"):
@@ -53,7 +53,7 @@ def _bulk(body: Body, i: Instruction, m: Modifiers) -> str:
         return "bulk_commit();"
     if m.flag("wait_group"):
         m.flag("read")
-        return f"bulk_wait({i.operands[0]});"
+        return f"bulk_wait({body.value(i.operands[0], 'u32')});"
     if m.flag("prefetch"):
         m.words.clear()
         return ";"

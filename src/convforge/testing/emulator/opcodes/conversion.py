@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convforge.testing.emulator.body import Body, cpp_type
-from convforge.testing.emulator.opcodes import ROUNDING, Modifiers, opcode
+from convforge.testing.emulator.opcodes import ROUNDING, Modifiers, expect, opcode
 from convforge.testing.emulator.opcodes.arithmetic import FLOATS
 from convforge.testing.emulator.ptx import Instruction, type_bytes
 
@@ -48,13 +48,21 @@ def cvt(body: Body, i: Instruction, m: Modifiers) -> str:
     if m.flag("pack"):
         return _pack(body, i, m)
     source, target = m.words.pop(), m.words.pop()
-    saturate, flush, relu = m.flag("sat", "satfinite"), m.flag("ftz"), m.flag("relu")
+    saturate, finite = m.flag("sat"), m.flag("satfinite")
+    flush, relu = m.flag("ftz"), m.flag("relu")
     rounding = m.one((*ROUNDING, *_TO_INTEGER, "rna"))
+    if finite or target in ("tf32", "f16x2", "bf16x2"):
+        expect(source == "f32" and not saturate and not flush)
     if target == "tf32":
-        return body.put(i.operands[0], _tf32(body.value(i.operands[1], "f32"), rounding, relu))
+        result = _tf32(body.value(i.operands[1], "f32"), rounding, relu)
+        return body.put(i.operands[0], f"finite({result})" if finite else result)
+    if finite:
+        expect(target in ("f16", "bf16", "f16x2", "bf16x2"))
     if target in ("f16x2", "bf16x2"):
         half = target.removesuffix("x2")
-        high, low = (_half(body.value(v, "f32"), half, rounding, relu) for v in i.operands[1:3])
+        high, low = (
+            _half(body.value(v, "f32"), half, rounding, relu, finite) for v in i.operands[1:3]
+        )
         return body.put(i.operands[0], f"{target}{{{low}, {high}}}")
     value = body.value(i.operands[1], source)
     if flush and source == "f32":
@@ -63,9 +71,11 @@ def cvt(body: Body, i: Instruction, m: Modifiers) -> str:
         result = _float_to_float(value, source, target, rounding, saturate, relu)
         if flush and target == "f32":
             result = f"ftz({result})"
+        if finite:
+            result = f"finite({result})"
     elif source in FLOATS:
         whole = f"{_TO_INTEGER[rounding]}(number({value}))"
-        result = f"clamped<{cpp_type(target)}>({whole})"
+        result = f"clamped<{cpp_type(target)}, {source}>({whole})"
     elif target in FLOATS:
         result = _integer_to_float(value, target, rounding)
         if saturate:
@@ -78,15 +88,18 @@ def cvt(body: Body, i: Instruction, m: Modifiers) -> str:
 
 
 def _tf32(value: str, rounding: str, relu: bool) -> str:
+    if rounding not in ("rn", "rna"):
+        raise ValueError(rounding)
     value = f"relu<f32>({value})" if relu else value
     return f"tf32_{'away' if rounding == 'rna' else 'even'}({value})"
 
 
-def _half(value: str, half: str, rounding: str, relu: bool) -> str:
+def _half(value: str, half: str, rounding: str, relu: bool, finite: bool) -> str:
     if rounding not in ("rn", "rz"):
         raise ValueError(rounding)
     value = f"relu<f32>({value})" if relu else value
-    return f"{half}({value}, {str(rounding == 'rz').lower()})"
+    result = f"{half}({value}, {str(rounding == 'rz').lower()})"
+    return f"finite({result})" if finite else result
 
 
 def _float_to_float(

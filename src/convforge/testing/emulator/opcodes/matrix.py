@@ -91,7 +91,7 @@ def wgmma(body: Body, i: Instruction, m: Modifiers) -> str:
         case "commit_group":
             return f"wgmma_commit({site});"
         case "wait_group":
-            return f"wgmma_wait({site}, {i.operands[0]});"
+            return f"wgmma_wait({site}, {body.value(i.operands[0], 'u32')});"
         case "mma_async":
             return _issue(body, i, m, site)
     raise ValueError("wgmma")
