@@ -49,13 +49,16 @@ from convforge.kernels.cpu._vector import (
 from convforge.problem import ConvProblem, Direction, PostOp, Problem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
-from convforge.runtime.rawmem import store_word
+from convforge.runtime.rawmem import prefetch, store_word
 from convforge.runtime.tasks import claimed
 
 OUTPUTS = 4
 """Summed at once: a pixel's channels are loaded for so many; with more, a tile is as fast."""
 _VECTOR_FLOPS = 4
 """For a product of vectors: two loads for each take twice as long as the tile's."""
+
+_AHEAD_BYTES = 8192
+"""Lines are asked for this far ahead: prefetchers of CPUs stop at every page of 4096."""
 
 FEW = Layout("Few", "pixels C K plain scratch_bytes")
 _few = FEW.view
@@ -70,6 +73,7 @@ def few_outputs(kind, constants, pointers, worker, work):
     c, p = _few(constants), _pointers(pointers)
     s = store_view(constants + _FEW_BYTES)
     many, row = lanes(kind), vector_bytes(kind)
+    pixel = c.C * itemsize(kind)
     products = p.scratch + worker * c.scratch_bytes  # [OUTPUTS, pixel, lane]
     sums = products + OUTPUTS * many * row  # [OUTPUTS, pixel]
     slab = sums + OUTPUTS * row  # [pixel, output]
@@ -77,9 +81,12 @@ def few_outputs(kind, constants, pointers, worker, work):
     for task in claimed(work, worker):
         first = task * many
         count = min(many, c.pixels - first)
+        x = p.x + first * pixel
+        for i in range(0, count, 2):
+            other = min(1, count - 1 - i)
+            target = products + i * row
+            _multiply(kind, c, x + i * pixel, other * pixel, p.w, target, other * row, many * row)
         for i in range(count):
-            x = p.x + (first + i) * c.C * itemsize(kind)
-            _multiply(kind, c, x, p.w, products + i * row, many * row)
             store_word(table + 8 * i, first + i)
         for k in range(c.K):
             store(sums + k * row, _sums_of_rows(kind, products + k * many * row))
@@ -95,31 +102,49 @@ def few_outputs(kind, constants, pointers, worker, work):
 
 
 @inlined
-def _multiply(kind, c, x, w, target, step):
-    """A vector of sums for each output, ``step`` bytes apart; beyond the last, its again."""
-    size = itemsize(kind)
-    w1 = w + min(1, c.K - 1) * c.C * size
-    w2 = w + min(2, c.K - 1) * c.C * size
-    w3 = w + min(3, c.K - 1) * c.C * size
-    a0, a1, a2, a3 = zeros(kind), zeros(kind), zeros(kind), zeros(kind)
+def _multiply(kind, c, x, x_step, w, target, target_step, step):
+    """Two pixels: a vector of sums for each output, ``step`` bytes apart.
+
+    Weights are loaded for both. Beyond the last output its sums come again; a pixel without a
+    neighbour is its own, at steps of 0.
+    """
+    size, row = itemsize(kind), c.C * itemsize(kind)
+    places = (w, w + min(1, c.K - 1) * row, w + min(2, c.K - 1) * row, w + min(3, c.K - 1) * row)
+    a = b = (zeros(kind), zeros(kind), zeros(kind), zeros(kind))
     whole = c.C - c.C % lanes(kind)
     for at in range(0, whole * size, vector_bytes(kind)):
-        value = load(kind, x + at)
-        a0 = fma(value, load(kind, w + at), a0)
-        a1 = fma(value, load(kind, w1 + at), a1)
-        a2 = fma(value, load(kind, w2 + at), a2)
-        a3 = fma(value, load(kind, w3 + at), a3)
+        prefetch(x + at + _AHEAD_BYTES)
+        prefetch(x + x_step + at + _AHEAD_BYTES)
+        weights = _load_each(kind, places, at, lanes(kind))
+        a = _add_products(load(kind, x + at), weights, a)
+        b = _add_products(load(kind, x + x_step + at), weights, b)
     if whole < c.C:
         at, left = whole * size, c.C - whole
-        value = load_first(kind, x + at, left)
-        a0 = fma(value, load_first(kind, w + at, left), a0)
-        a1 = fma(value, load_first(kind, w1 + at, left), a1)
-        a2 = fma(value, load_first(kind, w2 + at, left), a2)
-        a3 = fma(value, load_first(kind, w3 + at, left), a3)
-    store(target, a0)
-    store(target + step, a1)
-    store(target + 2 * step, a2)
-    store(target + 3 * step, a3)
+        weights = _load_each(kind, places, at, left)
+        a = _add_products(load_first(kind, x + at, left), weights, a)
+        b = _add_products(load_first(kind, x + x_step + at, left), weights, b)
+    for k in range(OUTPUTS):
+        store(target + k * step, a[k])
+        store(target + target_step + k * step, b[k])
+
+
+@inlined
+def _load_each(kind, places, at, count):
+    """The first lanes at four places."""
+    w0, w1, w2, w3 = places
+    return (
+        load_first(kind, w0 + at, count),
+        load_first(kind, w1 + at, count),
+        load_first(kind, w2 + at, count),
+        load_first(kind, w3 + at, count),
+    )
+
+
+@inlined
+def _add_products(value, weights, sums):
+    w0, w1, w2, w3 = weights
+    s0, s1, s2, s3 = sums
+    return fma(value, w0, s0), fma(value, w1, s1), fma(value, w2, s2), fma(value, w3, s3)
 
 
 @inlined
