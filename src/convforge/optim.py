@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array
+from convforge.arrays import Array, current, device_of, move, namespace
 from convforge.autograd import Tensor, enable_grad
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
@@ -25,7 +26,8 @@ class Optimizer:
     Attributes:
         param_groups: Dictionaries with ``"params"`` and settings, which may be changed between
             steps: ``optimizer.param_groups[0]["lr"] = 0.01``.
-        state: What is remembered of each parameter, by its ``id``.
+        state: What is remembered of each parameter, by its ``id``. Arrays in it lie where the
+            parameter lies, and follow it at the next step if it is brought to another place.
 
     Raises:
         TypeError: Something that is no Tensor.
@@ -66,7 +68,12 @@ class Optimizer:
             for p in group["params"]:
                 if p.grad is not None:
                     state = self.state.setdefault(id(p), {})
-                    p.copy_(self._updated(group, state, p.data, p.grad.data))
+                    device = device_of(p.data)
+                    for name, value in state.items():
+                        if _is_array(value):
+                            state[name] = move(value, device)
+                    with current(p.data):
+                        p.copy_(self._updated(group, state, p.data, p.grad.data))
         return loss
 
     def _updated(self, group: Group, state: dict[str, Any], p: Array, grad: Array) -> Array:
@@ -77,12 +84,7 @@ class Optimizer:
         """State by the parameters' positions, and the groups' settings; arrays are copied."""
         number = {id(p): i for i, p in enumerate(self._params())}
         return {
-            "state": {
-                number[key]: {
-                    n: np.array(v) if isinstance(v, np.ndarray) else v for n, v in s.items()
-                }
-                for key, s in self.state.items()
-            },
+            "state": {number[key]: _copied(s) for key, s in self.state.items()},
             "param_groups": [
                 {**group, "params": [number[id(p)] for p in group["params"]]}
                 for group in self.param_groups
@@ -102,12 +104,7 @@ class Optimizer:
         for group, settings in zip(self.param_groups, state_dict["param_groups"], strict=True):
             group.update({**settings, "params": group["params"]})
         params = self._params()
-        self.state = {
-            id(params[int(i)]): {
-                n: np.array(v) if isinstance(v, np.ndarray) else v for n, v in s.items()
-            }
-            for i, s in state_dict["state"].items()
-        }
+        self.state = {id(params[int(i)]): _copied(s) for i, s in state_dict["state"].items()}
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -159,20 +156,20 @@ class SGD(Optimizer):
         }
         super().__init__(params, settings)
 
-    def _updated(self, group: Group, state: dict[str, Any], p: Array, grad: Array) -> Array:
+    def _updated(self, group: Group, state: dict[str, Any], p: Array, grad: Array) -> Any:
         if group["weight_decay"]:
             grad = grad + group["weight_decay"] * p
         momentum = group["momentum"]
         if momentum:
             velocity = state.get("momentum_buffer")
             velocity = (
-                np.array(grad)
+                namespace(grad).array(grad)
                 if velocity is None
                 else momentum * velocity + (1 - group["dampening"]) * grad
             )
             state["momentum_buffer"] = velocity
             grad = grad + momentum * velocity if group["nesterov"] else velocity
-        return np.asarray(p - group["lr"] * grad)
+        return p - group["lr"] * grad
 
 
 class Adam(Optimizer):
@@ -206,7 +203,7 @@ class Adam(Optimizer):
             params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
         )
 
-    def _updated(self, group: Group, state: dict[str, Any], p: Array, grad: Array) -> Array:
+    def _updated(self, group: Group, state: dict[str, Any], p: Array, grad: Array) -> Any:
         lr, decay = group["lr"], group["weight_decay"]
         if self._decoupled:
             p = p * (1 - lr * decay)
@@ -215,10 +212,10 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         step = state["step"] = state.get("step", 0) + 1
         first = state.get("exp_avg", 0) * beta1 + (1 - beta1) * grad
-        second = state.get("exp_avg_sq", 0) * beta2 + (1 - beta2) * (grad * np.conj(grad)).real
+        second = state.get("exp_avg_sq", 0) * beta2 + (1 - beta2) * (grad * grad.conj()).real
         state["exp_avg"], state["exp_avg_sq"] = first, second
-        root = np.sqrt(second) / np.sqrt(1 - beta2**step).item() + group["eps"]
-        return np.asarray(p - lr / (1 - beta1**step) * (first / root))
+        root = namespace(p).sqrt(second) / math.sqrt(1 - beta2**step) + group["eps"]
+        return p - lr / (1 - beta1**step) * (first / root)
 
 
 class AdamW(Adam):
@@ -238,6 +235,15 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or device_of(value) is not None
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state whose arrays are copies."""
+    return {n: namespace(v).array(v) if _is_array(v) else v for n, v in state.items()}
 
 
 def _require_positive(**settings: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import json
 import threading
 import time
@@ -20,7 +21,8 @@ from convforge.runtime.cuda.executable import CudaExecutable
 from convforge.runtime.cuda.jit import Constants, fits_int32, kernel
 
 try:
-    from convforge.testing.device import EmulatedDevice, missing
+    from convforge.testing.device import EmulatedArray, EmulatedDevice, missing
+    from convforge.testing.device_arrays import CREATORS, FUNCTIONS
 except ImportError as error:
     pytest.skip(f"no GPU leg: {error}", allow_module_level=True)
 if missing():
@@ -186,6 +188,21 @@ def test_workers_have_no_meaning_on_a_device():
 class TestCupy:
     """What can be known of the real device without one."""
 
+    def test_emulated_arrays_have_what_cupys_have(self, cupy_):
+        names = [name for name in dir(EmulatedArray) if not name.startswith("_")]
+        assert len(names) > 20
+        assert not set(names) - set(dir(cupy_.cupy.ndarray))
+
+    @pytest.mark.parametrize("table", [FUNCTIONS, CREATORS])
+    def test_emulated_functions_are_cupys(self, cupy_, table):
+        for name, keywords in table.items():
+            function = getattr(cupy_.cupy, name)
+            if isinstance(function, cupy_.cupy.ufunc):
+                taken = {"dtype", "out", "casting"}  # its documentation
+            else:
+                taken = inspect.signature(function).parameters.keys()
+            assert set(keywords.split()) <= set(taken), name
+
     @pytest.fixture
     def cupy_(self):
         pytest.importorskip("cupy")
@@ -304,6 +321,9 @@ class FakeRuntime:
 
     def getDevice(self):
         return 0
+
+    def getDeviceCount(self):
+        return 8
 
     def setDevice(self, number):
         self.current = number

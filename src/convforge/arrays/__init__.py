@@ -1,7 +1,8 @@
 """Arrays of other frameworks in and out, and how arrays lie in memory.
 
-The only room that knows a framework's arrays: everything above works on NumPy arrays that it
-gets from :func:`as_numpy`, and hands results back through :func:`home_of`.
+The only room that knows a framework's arrays: everything above works on arrays that it gets from
+:func:`as_array`, NumPy's or a device's, computes with the functions of their :func:`namespace`, and
+hands results back through :func:`home_of`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,21 @@ from convforge.arrays.numpy_ import (
     same_memory,
     strides_in,
 )
+from convforge.arrays.places import (
+    HOST,
+    common_device,
+    current,
+    device_named,
+    is_place,
+    move,
+    namespace,
+    to_host,
+    where,
+)
 from convforge.runtime.cuda.device import Device, device_of
 
 __all__ = [
+    "HOST",
     "Array",
     "Device",
     "View",
@@ -35,16 +48,23 @@ __all__ = [
     "as_numpy",
     "assign",
     "common_device",
+    "current",
     "dense",
+    "device_named",
     "device_of",
     "dtype_of",
     "home_of",
+    "is_place",
     "is_writeable",
     "may_share_memory",
+    "move",
+    "namespace",
     "order_of",
     "overlaps_itself",
     "same_memory",
     "strides_in",
+    "to_host",
+    "where",
 ]
 
 
@@ -69,40 +89,20 @@ def as_array(value: Any, name: str) -> Array:
     """See an array as a NumPy array if it is in host memory, and as it is on a device.
 
     Args:
-        value: What :func:`as_numpy` takes, or an array of CuPy.
+        value: What :func:`as_numpy` takes, an array of CuPy, a CUDA tensor of PyTorch, or
+            anything else with ``__cuda_array_interface__`` or CUDA's ``__dlpack__``: those are
+            seen as arrays of CuPy over the same memory.
         name: What the caller calls this argument, for the error.
 
     Raises:
-        TypeError: Not an array, or one of a device that cannot be read.
+        TypeError: Not an array, or one that cannot be read.
+        CudaUnavailableError: It lies on a device, and CuPy or a driver is missing.
     """
     if value.__class__ is np.ndarray or device_of(value) is not None:
         return value  # type: ignore[no-any-return]
     return protocols.as_array(value, name)
 
 
-def common_device(**arrays: Array | None) -> Device | None:
-    """The one device that arrays lie on; None if all are in host memory.
-
-    Raises:
-        TypeError: They lie in different places. Nothing is moved between them.
-    """
-    for array in arrays.values():
-        if array is not None and array.__class__ is not np.ndarray:
-            break
-    else:
-        return None
-    (first, array), *others = [(n, a) for n, a in arrays.items() if a is not None]
-    place = device_of(array)
-    for name, other in others:
-        if device_of(other) is not place:
-            here, there = (protocols.where(device_of(a)) for a in (array, other))
-            raise TypeError(
-                f"{first} is {here} and {name} is {there}; arrays are never moved silently: bring "
-                "both to one place first, with cupy.asarray(array) or array.get()"
-            )
-    return place
-
-
 def home_of(value: Any) -> Callable[[Array], Any]:
-    """The way back: a function from a NumPy result to an array of ``value``'s framework."""
+    """The way back: a function from a result to an array of ``value``'s framework."""
     return protocols.home_of(value)

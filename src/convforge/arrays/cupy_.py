@@ -10,12 +10,13 @@ import cupy
 import numpy as np
 from cupy.cuda import Device as Current
 from cupy.cuda import alloc, get_current_stream, runtime
+from cupy.cuda.memory import OutOfMemoryError
 from cupy_backends.cuda.api import driver
 
 from convforge.contract import KernelRef, Machine
 from convforge.runtime.cuda import device
 from convforge.runtime.cuda.compiler import CudaUnavailableError, arch_of, binary_of, toolkit_major
-from convforge.runtime.cuda.device import Launch
+from convforge.runtime.cuda.device import DeviceMemoryError, Launch, Provider
 
 _UNASKED_SHARED_BYTES = 48 << 10
 """Shared memory of a block, static and dynamic, that a kernel has without asking the driver."""
@@ -32,6 +33,10 @@ class CupyDevice:
 
     def __init__(self, number: int) -> None:
         _require_driver()
+        if number >= runtime.getDeviceCount():
+            raise ValueError(
+                f"there is no cuda:{number}: the driver sees {runtime.getDeviceCount()} GPUs"
+            )
         self.number = number
         self.name = f"cuda:{number}"
         facts = runtime.getDeviceProperties(number)
@@ -51,6 +56,15 @@ class CupyDevice:
     def __repr__(self) -> str:
         return self.name
 
+    @property
+    def namespace(self) -> Any:
+        """CuPy itself."""
+        return cupy
+
+    def current(self) -> Current:
+        """CuPy's current device, inside."""
+        return Current(self.number)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return gpu, (self.number,)
 
@@ -68,11 +82,19 @@ class CupyDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """A new array from the pool."""
-        return self._here(cupy.empty, shape, dtype)
+        return self._allocated(cupy.empty, shape, dtype)
 
     def copy(self, array: Any) -> Any:
         """A C-contiguous copy on this device."""
-        return self._here(cupy.array, array, order="C")
+        return self._allocated(cupy.array, array, order="C")
+
+    def put(self, array: np.ndarray) -> Any:
+        """A copy of a host array, through pinned memory of CuPy's; waits for the copy."""
+        return self._allocated(cupy.array, array, order="K", blocking=True)
+
+    def get(self, array: Any) -> np.ndarray:
+        """A copy in host memory."""
+        return self._here(array.get, order="A")  # type: ignore[no-any-return]
 
     def assign(self, target: Any, source: Any) -> None:
         """Write one array to another of the same shape."""
@@ -84,7 +106,7 @@ class CupyDevice:
         It may go back as soon as the launches are enqueued: the pool gives it again to what is
         enqueued behind them on the same stream, and to nobody else.
         """
-        memory = self._here(alloc, nbytes)
+        memory = self._allocated(alloc, nbytes)
         return int(memory.ptr), memory
 
     def load(self, ref: KernelRef) -> Any:
@@ -130,6 +152,18 @@ class CupyDevice:
                 function, blocks, 1, 1, threads, 1, 1, shared, stream, parameters, 0
             )
 
+    def _allocated(self, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        """:meth:`_here`, for calls that take memory of the pool."""
+        try:
+            return self._here(call, *arguments, **keywords)
+        except OutOfMemoryError as error:
+            free, total = self._here(runtime.memGetInfo)
+            raise DeviceMemoryError(
+                f"{self.name} has no memory left: {error}; of its {total} bytes {free} are free "
+                "beside CuPy's pool (cupy.get_default_memory_pool().free_all_blocks() gives back "
+                "what the pool keeps unused)"
+            ) from error
+
     def _here(self, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         """Call with this device current."""
         if runtime.getDevice() == self.number:
@@ -142,7 +176,8 @@ def gpu(number: int) -> CupyDevice:
     """The device of this number; always the same object.
 
     Raises:
-        CudaUnavailableError: There is no driver, or it is older than the compiler.
+        CudaUnavailableError: There is no driver, no GPU, or a driver older than the compiler.
+        ValueError: No GPU has this number.
     """
     with _lock:
         if number not in _gpus:
@@ -155,14 +190,40 @@ def find(array: Any) -> CupyDevice | None:
     return gpu(array.device.id) if isinstance(array, cupy.ndarray) else None
 
 
+def open_(name: str) -> CupyDevice | None:
+    """The device called ``cuda``, which is CuPy's current one, or ``cuda:1``."""
+    kind, colon, number = name.partition(":")
+    if kind != "cuda" or (colon and not number.isdecimal()):
+        return None
+    _require_driver()
+    return gpu(int(number) if colon else runtime.getDevice())
+
+
+def take(value: Any) -> Any:
+    """CuPy's array over the memory of another library's, by DLPack or CUDA's own protocol.
+
+    Both bring the stream that the array was written on, and CuPy's waits for it.
+    """
+    _require_driver()
+    if hasattr(value, "__dlpack__"):
+        return cupy.from_dlpack(value)
+    return cupy.asarray(value)
+
+
 def _require_driver() -> None:
-    """Raise unless there is a driver, and it loads what the compiler makes."""
+    """Raise unless there is a driver with a GPU, and it loads what the compiler makes."""
     try:
         version = runtime.driverGetVersion()
     except runtime.CUDARuntimeError as error:
         raise CudaUnavailableError(f"no NVIDIA driver answers ({error}); install one") from None
     if version == 0:
         raise CudaUnavailableError("there is no NVIDIA driver on this machine; install one")
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise CudaUnavailableError(f"the NVIDIA driver sees no GPU ({error})") from None
+    if count == 0:
+        raise CudaUnavailableError("the NVIDIA driver sees no GPU")
     if version // 1000 < toolkit_major():
         raise CudaUnavailableError(
             f"the driver is one of CUDA {version // 1000}, the compiler that is installed is of "
@@ -171,4 +232,5 @@ def _require_driver() -> None:
         )
 
 
-device.register(find)
+PROVIDER = Provider(find, open_, take)
+device.register(PROVIDER)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from convforge.arrays import places
 from convforge.arrays.numpy_ import Array
-from convforge.runtime.cuda.device import Device, device_of
+from convforge.runtime.cuda.device import device_of
 
 # Device types of DLPack whose memory the CPU reads: its own, and the host memory that CUDA and
 # ROCm pin.
@@ -61,25 +62,20 @@ def as_array(value: Any, name: str) -> Array:
 
         assert cupy_.find(value) is not None
         return value  # type: ignore[no-any-return]
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    if hasattr(value, "__cuda_array_interface__") and _adapter_of(value) is None:
-        raise TypeError(
-            f"{name} is a {kind} in the memory of a device, and this version takes those of CuPy: "
-            f"pass cupy.asarray({name}), which copies nothing; "
-            "pip install 'convforge[cuda13]' has CuPy"
-        )
-    asks = getattr(value, "__dlpack_device__", None)
-    if asks is not None and _adapter_of(value) is None and asks()[0] in _CUDA_DEVICES:
-        raise TypeError(
-            f"{name} is a {kind} in the memory of a device, and this version takes those of CuPy: "
-            f"pass cupy.from_dlpack({name}), which copies nothing"
-        )
+    adapter = _adapter_of(value)
+    if adapter is not None:
+        if _is_cuda(value):
+            return places.take(adapter.lent(value, name), name)
+        return adapter.as_numpy(value, name)  # type: ignore[no-any-return]
+    if _is_cuda(value) or hasattr(value, "__cuda_array_interface__"):
+        return places.take(value, name)
     return as_numpy(value, name)
 
 
-def where(device: Device | None) -> str:
-    """In words where an array lies."""
-    return "in host memory" if device is None else f"on {device.name}"
+def _is_cuda(value: Any) -> bool:
+    """Whether it says through DLPack that its memory is CUDA's."""
+    asks = getattr(value, "__dlpack_device__", None)
+    return asks is not None and asks()[0] in _CUDA_DEVICES
 
 
 def home_of(value: Any) -> Callable[[Array], Any]:
@@ -88,8 +84,8 @@ def home_of(value: Any) -> Callable[[Array], Any]:
         return _stay
     adapter = _adapter_of(value)
     if adapter is not None:
-        return adapter.from_numpy  # type: ignore[no-any-return]
-    if device_of(value) is not None:
+        return adapter.from_array  # type: ignore[no-any-return]
+    if device_of(value) is not None or _is_cuda(value):
         return _stay
     if hasattr(value, "__array_namespace__"):
         return value.__array_namespace__().asarray  # type: ignore[no-any-return]

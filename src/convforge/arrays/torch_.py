@@ -21,9 +21,21 @@ def as_numpy(tensor: Any, name: str) -> Array:
     """
     if tensor.device.type != "cpu":
         raise TypeError(
-            f"{name} is a torch tensor on {tensor.device}; pass {name}.cpu(), or "
-            f"cupy.from_dlpack({name}) to operators that run on a GPU"
+            f"{name} is a torch tensor on {tensor.device}, and this operator runs on the CPU: "
+            f"pass {name}.cpu()"
         )
+    tensor = lent(tensor, name)
+    if tensor.dtype is torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(_BFLOAT16)  # type: ignore[no-any-return]
+    return tensor.numpy()  # type: ignore[no-any-return]
+
+
+def lent(tensor: Any, name: str) -> Any:
+    """A tensor over the same memory that torch's autograd knows nothing of.
+
+    Raises:
+        TypeError: It is recorded.
+    """
     if tensor.requires_grad:
         if torch.is_grad_enabled():
             raise TypeError(
@@ -31,14 +43,11 @@ def as_numpy(tensor: Any, name: str) -> Array:
                 f"convforge: pass {name}.detach(), or compute under torch.no_grad()"
             )
         tensor = tensor.detach()
-    tensor = tensor.resolve_conj().resolve_neg()
-    if tensor.dtype is torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(_BFLOAT16)  # type: ignore[no-any-return]
-    return tensor.numpy()  # type: ignore[no-any-return]
+    return tensor.resolve_conj().resolve_neg()
 
 
-def from_numpy(array: Array) -> Any:
-    """A tensor over the memory of an array."""
-    if array.dtype == _BFLOAT16:
+def from_array(array: Array) -> Any:
+    """A tensor over the memory of an array, of the host's or of a device's."""
+    if array.__class__ is np.ndarray and array.dtype == _BFLOAT16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_dlpack(array)

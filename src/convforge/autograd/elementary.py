@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array
-from convforge.autograd.tape import Function
+from convforge.arrays import Array, device_named, device_of, move, namespace
+from convforge.autograd.tape import NUMBERS, Function
 
 Dims = int | tuple[int, ...] | None
 
 
 def unbroadcast(grad: Array, operand: Any) -> Array | None:
     """Sum a gradient over the axes along which NumPy had repeated the operand."""
-    if not isinstance(operand, np.ndarray):
+    if isinstance(operand, NUMBERS):
         return None
     extra = grad.ndim - operand.ndim
     repeated = tuple(
@@ -40,9 +40,9 @@ class Add(Function):
 
     reads_operands = False
 
-    def forward(self, a: Any, b: Any) -> Array:
+    def forward(self, a: Any, b: Any) -> Any:
         self.a, self.b = a, b
-        return np.asarray(np.add(a, b))
+        return a + b
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         return unbroadcast(grad, self.a), unbroadcast(grad, self.b)
@@ -53,9 +53,9 @@ class Sub(Function):
 
     reads_operands = False
 
-    def forward(self, a: Any, b: Any) -> Array:
+    def forward(self, a: Any, b: Any) -> Any:
         self.a, self.b = a, b
-        return np.asarray(np.subtract(a, b))
+        return a - b
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         return unbroadcast(grad, self.a), unbroadcast(-grad, self.b)
@@ -64,31 +64,29 @@ class Sub(Function):
 class Mul(Function):
     """``a * b``."""
 
-    def forward(self, a: Any, b: Any) -> Array:
+    def forward(self, a: Any, b: Any) -> Any:
         self.a, self.b = a, b
-        return np.asarray(np.multiply(a, b))
+        return a * b
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         return (
-            unbroadcast(grad * np.conj(self.b), self.a) if self.needs[0] else None,
-            unbroadcast(grad * np.conj(self.a), self.b) if self.needs[1] else None,
+            unbroadcast(grad * conj(self.b), self.a) if self.needs[0] else None,
+            unbroadcast(grad * conj(self.a), self.b) if self.needs[1] else None,
         )
 
 
 class Div(Function):
     """``a / b``."""
 
-    def forward(self, a: Any, b: Any) -> Array:
+    def forward(self, a: Any, b: Any) -> Any:
         self.a, self.b = a, b
-        return np.asarray(np.divide(a, b))
+        return a / b
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        share = grad / np.conj(self.b)
+        share = grad / conj(self.b)
         return (
             unbroadcast(share, self.a) if self.needs[0] else None,
-            unbroadcast(-share * np.conj(np.divide(self.a, self.b)), self.b)
-            if self.needs[1]
-            else None,
+            unbroadcast(-share * conj(self.a / self.b), self.b) if self.needs[1] else None,
         )
 
 
@@ -102,12 +100,12 @@ class Pow(Function):
 
     def forward(self, a: Array) -> Array:
         self.a = a
-        return np.asarray(a**self.exponent)
+        return a**self.exponent
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         if self.exponent == 0:
-            return (np.zeros_like(grad),)
-        return (grad * np.conj(self.exponent * self.a ** (self.exponent - 1)),)
+            return (namespace(grad).zeros_like(grad),)
+        return (grad * conj(self.exponent * self.a ** (self.exponent - 1)),)
 
 
 class MatMul(Function):
@@ -115,17 +113,18 @@ class MatMul(Function):
 
     def forward(self, a: Array, b: Array) -> Array:
         self.a, self.b = a, b
-        return np.asarray(np.matmul(a, b))
+        return a @ b
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
+        xp = namespace(grad)
         a = self.a if self.a.ndim > 1 else self.a[None]
         b = self.b if self.b.ndim > 1 else self.b[:, None]
         if self.a.ndim == 1:
-            grad = np.expand_dims(grad, -2 if self.b.ndim > 1 else -1)
+            grad = xp.expand_dims(grad, -2 if self.b.ndim > 1 else -1)
         if self.b.ndim == 1:
-            grad = np.expand_dims(grad, -1)
-        da = unbroadcast(grad @ np.conj(b).swapaxes(-1, -2), a) if self.needs[0] else None
-        db = unbroadcast(np.conj(a).swapaxes(-1, -2) @ grad, b) if self.needs[1] else None
+            grad = xp.expand_dims(grad, -1)
+        da = unbroadcast(grad @ conj(b).swapaxes(-1, -2), a) if self.needs[0] else None
+        db = unbroadcast(conj(a).swapaxes(-1, -2) @ grad, b) if self.needs[1] else None
         return (
             None if da is None else da.reshape(self.a.shape),
             None if db is None else db.reshape(self.b.shape),
@@ -138,7 +137,7 @@ class Neg(Function):
     reads_operands = False
 
     def forward(self, a: Array) -> Array:
-        return np.negative(a)
+        return -a
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         return (-grad,)
@@ -149,23 +148,23 @@ class Exp(Function):
 
     reads_operands = False
 
-    def forward(self, a: Array) -> Array:
-        self.y = np.exp(a)
+    def forward(self, a: Array) -> Any:
+        self.y = namespace(a).exp(a)
         return self.y
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        return (grad * np.conj(self.y),)
+        return (grad * conj(self.y),)
 
 
 class Log(Function):
     """Natural logarithm."""
 
-    def forward(self, a: Array) -> Array:
+    def forward(self, a: Array) -> Any:
         self.a = a
-        return np.log(a)
+        return namespace(a).log(a)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        return (grad / np.conj(self.a),)
+        return (grad / conj(self.a),)
 
 
 class Sum(Function):
@@ -177,15 +176,15 @@ class Sum(Function):
         self.dim = tuple(dim) if isinstance(dim, list) else dim
         self.keepdim = keepdim
 
-    def forward(self, a: Array) -> Array:
+    def forward(self, a: Array) -> Any:
         self.shape = a.shape
         # A dtype: NumPy would widen small integers by the platform's rule.
-        return np.asarray(np.sum(a, axis=self.dim, keepdims=self.keepdim, dtype=_sum_dtype(a)))
+        return a.sum(axis=self.dim, keepdims=self.keepdim, dtype=_sum_dtype(a))
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         if self.dim is not None and not self.keepdim:
-            grad = np.expand_dims(grad, self.dim)
-        return (np.broadcast_to(grad, self.shape),)
+            grad = namespace(grad).expand_dims(grad, self.dim)
+        return (namespace(grad).broadcast_to(grad, self.shape),)
 
 
 class Mean(Sum):
@@ -194,11 +193,11 @@ class Mean(Sum):
     def forward(self, a: Array) -> Array:
         total = super().forward(a)
         self.count = a.size // max(total.size, 1) or np.nan  # the mean of nothing is NaN
-        mean = np.asarray(total / self.count)
+        mean: Array = total / self.count
         return mean if a.dtype.kind in "iub" else mean.astype(a.dtype, copy=False)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        return super().backward(np.asarray(grad / self.count).astype(grad.dtype, copy=False))
+        return super().backward((grad / self.count).astype(grad.dtype, copy=False))
 
 
 def _sum_dtype(a: Array) -> Any:
@@ -233,7 +232,7 @@ class Permute(Function):
         return a.transpose(self.axes)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        return (grad.transpose(np.argsort([axis % grad.ndim for axis in self.axes])),)
+        return (grad.transpose(np.argsort([axis % grad.ndim for axis in self.axes]).tolist()),)
 
 
 class Index(Function):
@@ -246,12 +245,45 @@ class Index(Function):
 
     def forward(self, a: Array) -> Array:
         self.shape = a.shape
-        return np.asarray(a[self.index])
+        found: Array = a[self.index]
+        return found
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        whole = np.zeros(self.shape, grad.dtype)
-        np.add.at(whole, self.index, grad)
+        xp = namespace(grad)
+        whole: Array = xp.zeros(self.shape, grad.dtype)
+        if _takes_each_once(self.index):
+            whole[self.index] = grad
+        else:
+            xp.add.at(whole, self.index, grad)
         return (whole,)
+
+
+def _takes_each_once(index: Any) -> bool:
+    """Whether an index is of numbers and slices alone, so that no element is taken twice."""
+    parts = index if isinstance(index, tuple) else (index,)
+    plain = (int, slice, type(None), type(Ellipsis))
+    return all(isinstance(part, plain) and not isinstance(part, bool) for part in parts)
+
+
+class Move(Function):
+    """The same elements in another place, and the gradient back where they came from."""
+
+    reads_operands = False
+
+    def __init__(self, place: str) -> None:
+        self.there = device_named(place)
+
+    def forward(self, a: Array) -> Array:
+        self.here = device_of(a)
+        return move(a, self.there)
+
+    def backward(self, grad: Array) -> tuple[Array | None, ...]:
+        return (move(grad, self.here),)
+
+
+def conj(a: Any) -> Any:
+    """The conjugate of an array or a number; of what is real it is the same."""
+    return a.conj() if hasattr(a, "conj") else a.conjugate()
 
 
 def flat_shape(shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...]:

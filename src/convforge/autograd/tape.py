@@ -8,11 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convforge.arrays import Array, as_numpy, home_of
+from convforge.arrays import (
+    Array,
+    Device,
+    as_array,
+    as_numpy,
+    common_device,
+    current,
+    home_of,
+    namespace,
+)
 from convforge.autograd.mode import is_grad_enabled
 
 _serials = itertools.count()
-_NUMBERS = (bool, int, float, complex)
+NUMBERS = (bool, int, float, complex)
 
 
 class Value:
@@ -43,8 +52,8 @@ class Value:
         if self.grad is not None:
             grad = self.grad._data + grad
         elif not owned:
-            grad = np.array(grad)
-        self.grad = self._wrap(grad)
+            grad = namespace(grad).array(grad)
+        self.grad = self._wrap(as_whole(grad))
 
 
 class _Edge(NamedTuple):
@@ -82,14 +91,17 @@ class Function:
             then may an operand be overwritten before.
         makes_gradients: Set it to True where :meth:`backward` returns arrays of their own, which
             nothing else holds: a leaf then keeps them instead of copies.
+        on_host: Set it to True where arrays must be in host memory; those of a device are refused.
+            Others compute with the functions of :func:`convforge.arrays.namespace`.
     """
 
     reads_operands = True
     makes_gradients = False
+    on_host = False
     needs: tuple[bool, ...] = ()
 
     def forward(self, *operands: Any) -> Array:
-        """Compute the result from arrays, numbers and None."""
+        """Compute the result from arrays, numbers and None; all arrays lie in one place."""
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
@@ -102,7 +114,14 @@ class Function:
         recorded = is_grad_enabled() and any(v.requires_grad for v in values)
         if recorded:
             self.needs = tuple([isinstance(o, Value) and o.requires_grad for o in operands])
-        result = self.forward(*[self._array(i, o) for i, o in enumerate(operands)])
+        arrays = [self._array(i, o) for i, o in enumerate(operands)]
+        device = self._device(arrays)
+        if device is None:
+            result = self.forward(*arrays)
+        else:
+            with device.current():
+                result = self.forward(*arrays)
+        result = as_whole(result)
         if not values:
             first = operands[0]
             return result if first.__class__ is np.ndarray else home_of(first)(result)
@@ -120,19 +139,39 @@ class Function:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
+    def _device(self, arrays: list[Any]) -> Device | None:
+        """The device of arrays that are not the host's.
+
+        Raises:
+            TypeError: They lie in different places.
+        """
+        for array in arrays:
+            known = array is None or array.__class__ is np.ndarray or isinstance(array, NUMBERS)
+            if not known:
+                names = map(self._name, range(len(arrays)))
+                given = zip(names, arrays, strict=True)
+                return common_device(**{n: a for n, a in given if not isinstance(a, NUMBERS)})
+        return None
+
+    def _name(self, position: int) -> str:
+        names = type(self).forward.__code__.co_varnames[1:]
+        return names[position] if position < len(names) else f"operand {position}"
+
     def _array(self, position: int, operand: Any) -> Any:
         """What :meth:`forward` gets for an operand."""
         if isinstance(operand, Value):
-            return operand._data
+            data = operand._data
+            plain = not self.on_host or data.__class__ is np.ndarray
+            return data if plain else as_numpy(data, self._name(position))
         if operand is None or operand.__class__ is np.ndarray:
             return operand
         if isinstance(operand, np.generic):
             # A number of NumPy would widen what it meets; a number of Python does not.
             return operand.item()
-        if isinstance(operand, _NUMBERS):
+        if isinstance(operand, NUMBERS):
             return operand
-        names = type(self).forward.__code__.co_varnames[1:]
-        return as_numpy(operand, names[position] if position < len(names) else "operand")
+        see = as_numpy if self.on_host else as_array
+        return see(operand, self._name(position))
 
     def _gradients(self, grad: Array) -> list[tuple[_Edge, Array]]:
         """Every wanted gradient, checked, with where it goes."""
@@ -143,7 +182,8 @@ class Function:
             )
         if self.reads_operands:
             self._require_unchanged(self._edges)
-        grads = self.backward(grad)
+        with current(grad):
+            grads = self.backward(grad)
         if len(grads) != len(self._edges):
             raise RuntimeError(
                 f"{self}.backward gave {len(grads)} gradients for {len(self._edges)} operands"
@@ -189,12 +229,19 @@ def backpropagate(root: Value, grad: Array, *, retain_graph: bool) -> None:
         for edge, g in found:
             target = edge.target
             if isinstance(target, Value):
-                target._accumulate(g, owned=node.makes_gradients)
+                with current(g):
+                    target._accumulate(g, owned=node.makes_gradients)
             elif target in waiting:
-                waiting[target] = waiting[target] + g
+                with current(g):
+                    waiting[target] = waiting[target] + g
             else:
                 waiting[target] = g
                 heapq.heappush(heap, (-target._serial, target))
+
+
+def as_whole(result: Any) -> Array:
+    """An array also where NumPy's arithmetic, of arrays without axes, has made a number."""
+    return np.asarray(result) if isinstance(result, np.generic) else result
 
 
 def as_type(grad: Array, dtype: np.dtype[Any]) -> Array:

@@ -1,23 +1,41 @@
-"""A NumPy array that remembers how it was made."""
+"""An array, NumPy's or a device's, that remembers how it was made."""
 
 from __future__ import annotations
 
+import operator
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array, as_numpy
+from convforge.arrays import (
+    HOST,
+    Array,
+    as_array,
+    common_device,
+    current,
+    device_of,
+    move,
+    namespace,
+    to_host,
+    where,
+)
 from convforge.autograd import elementary
-from convforge.autograd.tape import Value, as_type, backpropagate
+from convforge.autograd.tape import Value, as_type, as_whole, backpropagate
 
 
-def _comparison(compare: np.ufunc) -> Any:
+def _comparison(compare: Callable[[Any, Any], Any]) -> Any:
     """A method that compares elements and gives a Tensor of bool, which nothing is recorded of."""
 
     def method(self: Tensor, other: Any) -> Tensor:
-        return Tensor._wrap(np.asarray(compare(self._data, getattr(other, "_data", other))))
+        other = getattr(other, "_data", other)
+        if self._data.__class__ is np.ndarray and device_of(other) is None:
+            return Tensor._wrap(np.asarray(compare(self._data, other)))
+        if not np.isscalar(other):
+            common_device(tensor=self._data, other=other)
+        with current(self._data):
+            return Tensor._wrap(compare(self._data, other))
 
     return method
 
@@ -29,7 +47,8 @@ class Tensor(Value):
     Tensors; :meth:`backward` then fills :attr:`grad` of every leaf that requires a gradient.
 
     Args:
-        data: A NumPy array or anything :func:`convforge.arrays.as_numpy` takes; not copied.
+        data: A NumPy array, one of CuPy, or anything :func:`convforge.arrays.as_array` takes; not
+            copied, and it stays where it lies.
         requires_grad: Record what is computed from it.
 
     Attributes:
@@ -45,7 +64,7 @@ class Tensor(Value):
     __array_ufunc__ = None
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self._data = data._data if isinstance(data, Tensor) else as_numpy(data, "data")
+        self._data = data._data if isinstance(data, Tensor) else as_array(data, "data")
         self._maker = None
         self._version = 0
         self._keepers: weakref.WeakSet[Any] | None = None
@@ -67,12 +86,12 @@ class Tensor(Value):
 
     @property
     def data(self) -> Array:
-        """The array itself. It is read-only while a layer keeps packed weights made from it.
+        """The array itself. On the host it is read-only while a layer keeps packed weights of it.
 
         Assigning another array, or :meth:`copy_`, is always allowed, and is noticed by whoever
         keeps something made from the old values.
         """
-        if not self._keepers:
+        if not self._keepers or self._data.__class__ is not np.ndarray:
             return self._data
         view = self._data.view()
         view.flags.writeable = False
@@ -80,7 +99,7 @@ class Tensor(Value):
 
     @data.setter
     def data(self, value: Any) -> None:
-        value = value._data if isinstance(value, Tensor) else as_numpy(value, "data")
+        value = value._data if isinstance(value, Tensor) else as_array(value, "data")
         # `p.data -= step` has written in place and assigns the same memory back.
         self._data = value
         self._version += 1
@@ -110,8 +129,43 @@ class Tensor(Value):
         """Whether no recorded operation made it."""
         return self._maker is None
 
+    @property
+    def device(self) -> str:
+        """Where it lies: ``"cpu"``, or a device's name such as ``"cuda:0"``."""
+        return where(self._data)
+
+    def to(self, device: str) -> Any:
+        """The same elements in another place, recorded; itself if it lies there already.
+
+        Args:
+            device: ``"cpu"``, ``"cuda"`` or ``"cuda:0"``, or :attr:`device` of another Tensor.
+
+        Raises:
+            ValueError: No such place.
+            CudaUnavailableError: No GPU, no driver or no CuPy; says what to install.
+        """
+        moved = elementary.Move(device)
+        return self if moved.there is device_of(self._data) else moved(self)
+
+    def cpu(self) -> Any:
+        """``to("cpu")``."""
+        return self.to(HOST)
+
+    def cuda(self) -> Any:
+        """``to("cuda")``."""
+        return self.to("cuda")
+
     def numpy(self) -> Array:
-        """The array; the same memory as :attr:`data`."""
+        """The array; the same memory as :attr:`data`.
+
+        Raises:
+            TypeError: It is on a device.
+        """
+        if device_of(self._data) is not None:
+            raise TypeError(
+                f"this Tensor is on {self.device}, where NumPy does not reach: cpu().numpy() "
+                "copies it to host memory first"
+            )
         return self.data
 
     def item(self) -> Any:
@@ -144,15 +198,16 @@ class Tensor(Value):
         return self
 
     def copy_(self, value: Any) -> Tensor:
-        """Write other values into the same memory; returns itself.
+        """Write other values into the same memory, wherever they come from; returns itself.
 
         Raises:
             ValueError: Another shape.
         """
-        value = value._data if isinstance(value, Tensor) else as_numpy(value, "value")
+        value = value._data if isinstance(value, Tensor) else as_array(value, "value")
         if value.shape != self.shape:
             raise ValueError(f"value has shape {value.shape}; wanted {self.shape}")
-        self._data[...] = value
+        with current(self._data):
+            self._data[...] = move(value, device_of(self._data))
         self._version += 1
         return self
 
@@ -180,9 +235,11 @@ class Tensor(Value):
                     "start from: only one real number has 1 by default. Reduce it first, such as "
                     "y.sum().backward(), or pass y.backward(dy)"
                 )
-            grad = np.ones_like(self._data)
+            with current(self._data):
+                grad = namespace(self._data).ones_like(self._data)
         else:
-            grad = grad._data if isinstance(grad, Tensor) else as_numpy(grad, "grad")
+            grad = grad._data if isinstance(grad, Tensor) else as_array(grad, "grad")
+            common_device(tensor=self._data, grad=grad)
             if grad.shape != self.shape:
                 raise ValueError(f"grad has shape {grad.shape}; wanted {self.shape}, this Tensor's")
             grad = as_type(grad, self.dtype)
@@ -237,18 +294,20 @@ class Tensor(Value):
     def __getitem__(self, index: Any) -> Any:
         return elementary.Index(index)(self)
 
-    __eq__ = _comparison(np.equal)
-    __ne__ = _comparison(np.not_equal)
-    __lt__ = _comparison(np.less)
-    __le__ = _comparison(np.less_equal)
-    __gt__ = _comparison(np.greater)
-    __ge__ = _comparison(np.greater_equal)
+    __eq__ = _comparison(operator.eq)
+    __ne__ = _comparison(operator.ne)
+    __lt__ = _comparison(operator.lt)
+    __le__ = _comparison(operator.le)
+    __gt__ = _comparison(operator.gt)
+    __ge__ = _comparison(operator.ge)
     # Comparing is elementwise, so what tells Tensors apart in sets is their identity.
     __hash__ = object.__hash__
 
     def argmax(self, dim: int | None = None) -> Tensor:
         """Position of the largest element, along an axis or of all; int64, not recorded."""
-        return Tensor._wrap(np.asarray(self._data.argmax(dim)))
+        with current(self._data):
+            found = self._data.argmax(dim)
+        return Tensor._wrap(as_whole(found))
 
     def exp(self) -> Any:
         """The exponential of each element."""
@@ -297,7 +356,7 @@ class Tensor(Value):
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self.data, dtype=dtype, copy=copy)
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **keywords: Any) -> Any:
         """Lend the memory to another library, as NumPy's arrays do.
@@ -313,15 +372,18 @@ class Tensor(Value):
         return self.data.__dlpack__(**keywords)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """DLPack's name of the memory: the CPU's."""
+        """DLPack's name of the memory."""
         return self._data.__dlpack_device__()
 
     def __repr__(self) -> str:
-        text = np.array2string(self._data, separator=", ", prefix=f"{type(self).__name__}(")
+        text = np.array2string(
+            to_host(self._data), separator=", ", prefix=f"{type(self).__name__}("
+        )
         made = f", made_by={self._maker}" if self._maker else ""
         requires = ", requires_grad=True" if self.requires_grad and not made else ""
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
-        return f"{type(self).__name__}({text}{dtype}{requires}{made})"
+        place = "" if self.device == HOST else f", device={self.device!r}"
+        return f"{type(self).__name__}({text}{dtype}{place}{requires}{made})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.is_leaf:
@@ -329,7 +391,8 @@ class Tensor(Value):
                 f"a Tensor made by {self._maker} cannot be copied or pickled with its history: "
                 "use detach()"
             )
-        return type(self), (np.array(self._data), self.requires_grad), self._extra_state()
+        copy = namespace(self._data).array(self._data)
+        return type(self), (copy, self.requires_grad), self._extra_state()
 
     def _extra_state(self) -> dict[str, Any] | None:
         return None if self.grad is None else {"grad": self.grad}

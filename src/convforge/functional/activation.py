@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convforge.arrays import Array
+from convforge.arrays import Array, namespace
 from convforge.autograd import Function
 from convforge.functional.special import erfc
 
@@ -105,8 +105,8 @@ class _Softmax(Function):
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
-    def forward(self, input: Array) -> Array:
-        self.y = np.exp(log_probabilities(input, self.dim))
+    def forward(self, input: Array) -> Any:
+        self.y = namespace(input).exp(log_probabilities(input, self.dim))
         return self.y
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
@@ -126,13 +126,17 @@ class _LogSoftmax(Function):
         return self.y
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        return (grad - np.exp(self.y) * grad.sum(axis=self.dim, keepdims=True),)
+        return (grad - namespace(grad).exp(self.y) * grad.sum(axis=self.dim, keepdims=True),)
 
 
 def log_probabilities(x: Array, dim: int) -> Array:
     """Log-softmax of an array."""
-    shifted = x - x.max(axis=dim, keepdims=True, initial=-np.inf)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True)))
+    if not x.size:
+        return x.copy()
+    xp = namespace(x)
+    shifted = x - x.max(axis=dim, keepdims=True)
+    logarithm: Array = shifted - xp.log(xp.exp(shifted).sum(axis=dim, keepdims=True))
+    return logarithm
 
 
 def _wide(compute: Callable[..., Array]) -> Callable[..., Array]:
@@ -142,29 +146,32 @@ def _wide(compute: Callable[..., Array]) -> Callable[..., Array]:
         dtype = arrays[0].dtype
         if dtype.itemsize == 2:
             arrays = tuple(array.astype(np.float32) for array in arrays)
-        return np.asarray(compute(*arrays)).astype(dtype, copy=False)
+        return compute(*arrays).astype(dtype, copy=False)
 
     return computed
 
 
 def _sigmoid(x: Array) -> Array:
     # exp of the negative size only: it cannot overflow.
-    small = np.exp(-np.abs(x))
-    return np.asarray(np.where(x < 0, small, 1) / (1 + small))
+    xp = namespace(x)
+    small = xp.exp(-abs(x))
+    share: Array = xp.where(x < 0, small, xp.ones_like(small)) / (1 + small)
+    return share
 
 
 def _normal_cdf(x: Array) -> Array:
-    return np.asarray(erfc(x / -math.sqrt(2)) / 2)
+    return erfc(x / -math.sqrt(2)) / 2
 
 
-def _gelu_gradient(grad: Array, x: Array) -> Array:
-    density = np.exp(-0.5 * np.square(x, dtype=np.float64)) / math.sqrt(2 * math.pi)
-    return np.asarray(grad * (_normal_cdf(x) + x * density))
+def _gelu_gradient(grad: Array, x: Array) -> Any:
+    wide = x.astype(np.float64)
+    density = namespace(x).exp(-0.5 * wide * wide) / math.sqrt(2 * math.pi)
+    return grad * (_normal_cdf(x) + x * density)
 
 
-def _silu_gradient(grad: Array, x: Array) -> Array:
+def _silu_gradient(grad: Array, x: Array) -> Any:
     s = _sigmoid(x)
-    return np.asarray(grad * (s * (1 + x * (1 - s))))
+    return grad * (s * (1 + x * (1 - s)))
 
 
 # (1 + tanh(u)) / 2 is sigmoid(2 u): the tanh form of gelu is x sigmoid(a x + b x^3).
@@ -176,24 +183,29 @@ def _gelu_tanh(x: Array) -> Array:
     return x * _sigmoid(_GELU_A * x + _GELU_B * x**3)
 
 
-def _gelu_tanh_gradient(grad: Array, x: Array) -> Array:
+def _gelu_tanh_gradient(grad: Array, x: Array) -> Any:
     s = _sigmoid(_GELU_A * x + _GELU_B * x**3)
-    return np.asarray(grad * (s + x * s * (1 - s) * (_GELU_A + 3 * _GELU_B * x**2)))
+    return grad * (s + x * s * (1 - s) * (_GELU_A + 3 * _GELU_B * x**2))
 
 
 def _zero_where(closed: Array, grad: Array) -> Array:
-    return np.where(closed, np.zeros((), grad.dtype), grad)
+    return namespace(grad).where(closed, grad.dtype.type(0), grad)  # type: ignore[no-any-return]
+
+
+def _larger(x: Array, least: int) -> Array:
+    # A number in the array's type: what is compared with it is not widened.
+    return namespace(x).maximum(x, x.dtype.type(least))  # type: ignore[no-any-return]
 
 
 # Written so that NaN keeps the gate open: it is neither below nor above.
 ACTIVATIONS = {
     "relu": Activation(
-        lambda x: np.maximum(x, np.zeros((), x.dtype)),
+        lambda x: _larger(x, 0),
         lambda grad, y: _zero_where(y <= 0, grad),
         from_result=True,
     ),
     "relu6": Activation(
-        lambda x: np.minimum(np.maximum(x, np.zeros((), x.dtype)), np.asarray(6, x.dtype)),
+        lambda x: namespace(x).minimum(_larger(x, 0), x.dtype.type(6)),
         lambda grad, y: _zero_where((y <= 0) | (y >= 6), grad),
         from_result=True,
     ),
@@ -205,5 +217,9 @@ ACTIVATIONS = {
     "sigmoid": Activation(
         _wide(_sigmoid), _wide(lambda grad, y: grad * y * (1 - y)), from_result=True
     ),
-    "tanh": Activation(_wide(np.tanh), _wide(lambda grad, y: grad * (1 - y * y)), from_result=True),
+    "tanh": Activation(
+        _wide(lambda x: namespace(x).tanh(x)),
+        _wide(lambda grad, y: grad * (1 - y * y)),
+        from_result=True,
+    ),
 }

@@ -5,9 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from convforge.arrays import as_numpy, home_of
+from convforge.arrays import as_array, home_of, may_share_memory
 from convforge.autograd import Tensor
 from convforge.functional.convolution import convolve
 from convforge.ops import Prepare, conv_arguments
@@ -63,11 +61,11 @@ def multiply(
     **keywords: Any,
 ) -> Any:
     """:func:`linear`, with weights that a layer keeps prepared."""
-    matrix = weight if isinstance(weight, Tensor) else as_numpy(weight, "weight")
+    matrix = weight if isinstance(weight, Tensor) else as_array(weight, "weight")
     if matrix.ndim != 2:
         raise ValueError(f"weight has shape {matrix.shape}; wanted (out_features, in_features)")
     K, C = matrix.shape
-    x = input if isinstance(input, Tensor) else as_numpy(input, "input")
+    x = input if isinstance(input, Tensor) else as_array(input, "input")
     if x.ndim < 1 or x.shape[-1] != C:
         raise ValueError(
             f"input has shape {x.shape}; wanted (..., {C}), because weight has shape {matrix.shape}"
@@ -97,7 +95,7 @@ def _rows(name: str, value: Any, shape: tuple[int, ...], images: tuple[int, int]
     """An array or Tensor of the result's shape as the convolution sees it."""
     if value is None:
         return None
-    array = value if isinstance(value, Tensor) else as_numpy(value, name)
+    array = value if isinstance(value, Tensor) else as_array(value, name)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; wanted {shape}, the result's")
     return array.reshape(*images, shape[-1])
@@ -107,9 +105,9 @@ def _target(out: Any, shape: tuple[int, ...], images: tuple[int, int]) -> Any:
     """The memory of ``out`` as the convolution sees it."""
     if out is None:
         return None
-    array = out.data if isinstance(out, Tensor) else as_numpy(out, "out")
+    array = out.data if isinstance(out, Tensor) else as_array(out, "out")
     target = _rows("out", array, shape, images)
-    if target.size and not np.may_share_memory(target, array):
+    if target.size and not may_share_memory(target, array):
         raise ValueError(
             f"out has strides {array.strides}, and its rows cannot be seen as one matrix of "
             f"{images[1]}; wanted an array whose leading axes are contiguous"

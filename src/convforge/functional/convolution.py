@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from convforge import ops
 from convforge.arrays import Array
 from convforge.autograd import Function, Tensor
@@ -379,4 +377,4 @@ class _Convolution(Function):
 
 
 def _conjugate(array: Array) -> Array:
-    return np.conj(array) if array.dtype.kind == "c" else array
+    return array.conj() if array.dtype.kind == "c" else array

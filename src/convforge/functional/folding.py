@@ -73,6 +73,7 @@ def fold(
 class _Unfold(Function):
     """Windows to columns."""
 
+    on_host = True
     reads_operands = False
 
     def __init__(self, geometry: tuple[Any, ...], layout: str | None) -> None:
@@ -91,6 +92,7 @@ class _Unfold(Function):
 class _Fold(Function):
     """Columns to images."""
 
+    on_host = True
     reads_operands = False
 
     def __init__(

@@ -87,6 +87,7 @@ def _with_indices(node: _FractionalMax, input: Any, return_indices: bool) -> Any
 class _FractionalMax(Function):
     """A fractional max pooling; the way back adds to the positions of the maxima."""
 
+    on_host = True
     reads_operands = False
     makes_gradients = True
 

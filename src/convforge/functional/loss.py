@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array
+from convforge.arrays import Array, namespace
 from convforge.autograd import Function
 from convforge.functional.activation import log_probabilities
 
@@ -85,42 +85,45 @@ class _ClassLoss(Function):
         self.smoothing = label_smoothing
         self.from_scores = from_scores
 
-    def forward(self, input: Array, target: Any, weight: Array | None) -> Array:
-        target = np.asarray(target)  # of one row of scores the class may be a plain number
+    def forward(self, input: Array, target: Any, weight: Array | None) -> Any:
+        xp = namespace(input)
+        target = xp.asarray(target)  # of one row of scores the class may be a plain number
         self._check(input, target, weight)
         self.dtype, self.target_shape = input.dtype, target.shape
         self.shape = input.shape if input.ndim > 1 else (1, *input.shape)
         classes = self.shape[1]
         wide = np.float32 if input.dtype.itemsize == 2 else input.dtype
         # One row for each target, classes last.  # [targets, C]
-        rows = np.moveaxis(input.reshape(self.shape), 1, -1).reshape(-1, classes)
+        rows = xp.moveaxis(input.reshape(self.shape), 1, -1).reshape(-1, classes)
         log_p = rows.astype(wide, copy=False)
         if self.from_scores:
             log_p = log_probabilities(log_p, 1)
         label = target.reshape(-1)
         counts = label != self.ignore_index
-        label = np.where(counts, label, 0)
-        weights = np.ones(classes, wide) if weight is None else weight.astype(wide, copy=False)
-        own = np.where(counts, weights[label], 0).astype(wide)
-        q = np.outer(counts, weights * wide_number(self.smoothing / max(classes, 1), log_p))
-        q[np.arange(len(label)), label] += (1 - self.smoothing) * own
-        losses: Array = -np.where(q == 0, 0, q * log_p).sum(axis=1)
+        label = xp.where(counts, label, 0)
+        weights = xp.ones(classes, wide) if weight is None else weight.astype(wide, copy=False)
+        own = xp.where(counts, weights[label], 0).astype(wide)
+        # Targets in rows, classes in columns.
+        spread = weights * wide_number(self.smoothing / max(classes, 1), log_p)
+        chosen = xp.arange(classes) == label[:, None]
+        q = counts[:, None] * spread + chosen * ((1 - self.smoothing) * own)[:, None]
+        losses: Array = -xp.where(q == 0, 0, q * log_p).sum(axis=1)
         self.total = own.sum() if self.reduction == "mean" else wide_number(1, log_p)
         self.q, self.log_p = q, log_p
         if self.reduction == "none":
             return losses.reshape(self.target_shape).astype(self.dtype)
         with np.errstate(invalid="ignore"):
-            return np.asarray(losses.sum() / self.total).astype(self.dtype)
+            return (losses.sum() / self.total).astype(self.dtype)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         with np.errstate(divide="ignore", invalid="ignore"):  # no target counted: NaN
             scale = grad.reshape(-1, 1) / self.total
         rows = -self.q
         if self.from_scores:
-            rows = rows + np.exp(self.log_p) * self.q.sum(axis=1, keepdims=True)
+            rows = rows + namespace(grad).exp(self.log_p) * self.q.sum(axis=1, keepdims=True)
         lead, classes, *rest = self.shape
         images = (rows * scale).reshape(lead, *rest, classes)
-        dx = np.moveaxis(images, -1, 1).astype(self.dtype, copy=False)
+        dx = namespace(grad).moveaxis(images, -1, 1).astype(self.dtype, copy=False)
         return dx.reshape(self.shape if self.target_shape else self.shape[1:]), None, None
 
     def _check(self, input: Array, target: Array, weight: Array | None) -> None:
@@ -142,7 +145,7 @@ class _ClassLoss(Function):
         wrong = target[((target < 0) | (target >= classes)) & (target != self.ignore_index)]
         if wrong.size:
             raise ValueError(
-                f"target holds {wrong.flat[0]}; wanted 0 to {classes - 1}, or "
+                f"target holds {wrong[0].item()}; wanted 0 to {classes - 1}, or "
                 f"ignore_index={self.ignore_index}"
             )
 
@@ -160,7 +163,7 @@ class _SquaredError(Function):
     def __init__(self, reduction: str) -> None:
         self.reduction = _require_reduction(reduction)
 
-    def forward(self, input: Array, target: Array) -> Array:
+    def forward(self, input: Array, target: Array) -> Any:
         if input.shape != target.shape:
             raise ValueError(
                 f"target has shape {target.shape}; wanted {input.shape}, the shape of input"
@@ -169,7 +172,7 @@ class _SquaredError(Function):
         squares: Array = self.difference * self.difference
         if self.reduction == "none":
             return squares
-        return np.asarray(squares.mean() if self.reduction == "mean" else squares.sum())
+        return squares.mean() if self.reduction == "mean" else squares.sum()
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         count = self.difference.size if self.reduction == "mean" else 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convforge import moves, ops
-from convforge.arrays import Array, dtype_of
+from convforge.arrays import Array, dtype_of, namespace
 from convforge.autograd import Function
 from convforge.functional.pooling import pool
 from convforge.ops import PoolArguments, pool_arguments
@@ -131,10 +131,10 @@ class _Magnitude(Function):
 
     def forward(self, input: Array) -> Array:
         self.input = input
-        return np.abs(input)
+        return abs(input)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        return (grad * np.sign(self.input),)
+        return (grad * namespace(grad).sign(self.input),)
 
 
 class _LpPool(Function):
@@ -169,19 +169,21 @@ class _LpPool(Function):
             shares = grad * self._slope()
             if self.scale != 1:
                 shares *= self.scale
-            shares[self.sums == 0] = 0
+            xp = namespace(grad)
+            shares = xp.where(self.sums == 0, shares.dtype.type(0), shares)
             dx = self.call.input_gradient(shares)
             if self.p != 1 and not _multiply_power(self.input, dx, self.p - 1):
                 dx *= _power(self.input, self.p - 1)
             return (dx,)
 
-    def _slope(self) -> Array:
+    def _slope(self) -> Any:
         """Of the root, ``root / (p * sum)``; without p, which is the power's slope's too."""
         if self.p == 1:
-            return ~np.isnan(self.sums)  # PyTorch's zero for NaN
+            return self.sums == self.sums  # PyTorch's zero for NaN
+        xp = namespace(self.sums)
         slope: Array = self.roots / self.sums
-        slope[np.isinf(self.sums)] = math.inf if 0 < self.p < 1 else 0.0
-        return slope
+        infinite = slope.dtype.type(math.inf if 0 < self.p < 1 else 0.0)
+        return xp.where(xp.isinf(self.sums), infinite, slope)
 
 
 _MOST_FACTORS = 8
@@ -193,24 +195,26 @@ def _power(x: Array, p: float) -> Array:
     if p == 1:
         return x
     raised: Array
+    xp = namespace(x)
     with np.errstate(all="ignore"):
         if p == 0.5:
-            raised = np.sqrt(x)
+            raised = xp.sqrt(x)
         elif p == int(p) and 1 <= p <= _MOST_FACTORS:
-            raised = np.empty_like(x)
-            if not moves.powers(x, raised, int(p), times=False):
+            raised = xp.empty_like(x)
+            if xp is not np or not moves.powers(x, raised, int(p), times=False):
                 raised = x
                 for _ in range(int(p) - 1):
                     raised = raised * x
-        elif p == int(p) or not (x < 0).any():
-            raised = np.power(x, x.dtype.type(p))
+        elif p == int(p) or (xp is np and not (x < 0).any()):
+            raised = xp.power(x, x.dtype.type(p))
         else:
-            raised = np.power(np.abs(x), x.dtype.type(p))
-            np.copyto(raised, np.nan, where=(x < 0) & np.isfinite(x))
+            raised = xp.power(abs(x), x.dtype.type(p))
+            raised = xp.where((x < 0) & xp.isfinite(x), x.dtype.type(math.nan), raised)
     return raised
 
 
 def _multiply_power(x: Array, product: Array, p: float) -> bool:
     """Multiply by ``x ** p`` in one pass, if a kernel does."""
     few = p == int(p) and 1 <= p <= _MOST_FACTORS
+    few = few and x.__class__ is np.ndarray
     return few and moves.powers(x, product, int(p), times=True)

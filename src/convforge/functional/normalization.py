@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array, as_numpy
+from convforge.arrays import Array, as_array, common_device, namespace
 from convforge.autograd import Function, Tensor
 from convforge.ops.arguments import channels_last
 
@@ -49,7 +49,7 @@ def batch_norm(
 def _values(running: Any, name: str) -> Array | None:
     if running is None:
         return None
-    return running._data if isinstance(running, Tensor) else as_numpy(running, name)
+    return running._data if isinstance(running, Tensor) else as_array(running, name)
 
 
 class _BatchNorm(Function):
@@ -71,7 +71,7 @@ class _BatchNorm(Function):
         self.eps = eps
         self.channels_last = channels_last
 
-    def forward(self, input: Array, weight: Array | None, bias: Array | None) -> Array:
+    def forward(self, input: Array, weight: Array | None, bias: Array | None) -> Any:
         if input.ndim < 2:
             raise ValueError(f"input has shape {input.shape}; wanted (N, C) or (N, C, ...)")
         channel = input.ndim - 1 if self.channels_last else 1
@@ -89,9 +89,11 @@ class _BatchNorm(Function):
                     f"{name} has shape {value.shape}; wanted ({channels},) for input of shape "
                     f"{input.shape}"
                 )
+        common_device(input=input, running_mean=self.running_mean, running_var=self.running_var)
         self.wide = np.float32 if input.dtype.itemsize == 2 else input.dtype
         mean, var = self._batch(input, channels) if self.training else self._running()
-        self.scale = np.asarray(1 / np.sqrt(var + self.eps), self.wide).reshape(self.column)
+        deviation = namespace(input).sqrt(var + self.eps)
+        self.scale = (1 / deviation).astype(self.wide).reshape(self.column)
         self.mean = mean.astype(self.wide).reshape(self.column)
         self.x, self.weight, self.has_bias = input, weight, bias is not None
         y = self._normalised()
@@ -116,11 +118,11 @@ class _BatchNorm(Function):
             share = share - mean - normalised * along.reshape(self.column)
         return share, dw if self.weight is not None else None, db if self.has_bias else None
 
-    def _sum(self, array: Array) -> Array:
-        return np.asarray(array.sum(axis=self.others, dtype=np.float64))
+    def _sum(self, array: Array) -> Any:
+        return array.sum(axis=self.others, dtype=np.float64)
 
-    def _normalised(self) -> Array:
-        return np.asarray((self.x.astype(self.wide, copy=False) - self.mean) * self.scale)
+    def _normalised(self) -> Any:
+        return (self.x.astype(self.wide, copy=False) - self.mean) * self.scale
 
     def _running(self) -> tuple[Array, Array]:
         if self.running_mean is None or self.running_var is None:
@@ -134,8 +136,9 @@ class _BatchNorm(Function):
                 f"input has shape {input.shape}: one value a channel has no variance to train on"
             )
         mean = self._sum(input) / max(count, 1)
-        centred = input - mean.astype(self.wide).reshape(self.column)
-        var = self._sum(np.square(centred, dtype=self.wide)) / max(count, 1)
+        wide = input.astype(self.wide, copy=False)
+        centred = wide - mean.astype(self.wide).reshape(self.column)
+        var = self._sum(centred * centred) / max(count, 1)
         share = self.momentum
         if self.running_mean is not None:
             self.running_mean[...] = (1 - share) * self.running_mean + share * mean

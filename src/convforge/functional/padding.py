@@ -64,6 +64,7 @@ def _pairs(shape: Shape, widths: Shape, mode: str) -> Pairs:
 class _Pad(Function):
     """A border: of one value, or copied from inside."""
 
+    on_host = True
     reads_operands = False
 
     def __init__(self, pairs: Pairs, mode: str, value: float) -> None:

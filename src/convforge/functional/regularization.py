@@ -8,7 +8,7 @@ import numpy as np
 
 from convforge.arrays import Array
 from convforge.autograd import Function
-from convforge.random import default_generator
+from convforge.random import default_generator, uniform
 
 
 def dropout(
@@ -25,7 +25,8 @@ def dropout(
         p: Probability of an element to be dropped.
         training: Outside training the input is returned.
         generator: Where the randomness comes from; by default what
-            :func:`convforge.manual_seed` seeds.
+            :func:`convforge.manual_seed` seeds. A device draws by a rule of its own, see
+            :func:`convforge.random.uniform`: other elements are dropped than on the host.
 
     Raises:
         ValueError: ``p`` is no probability.
@@ -46,10 +47,12 @@ class _Dropout(Function):
         self.p = p
         self.generator = generator
 
-    def forward(self, input: Array) -> Array:
-        kept = self.generator.random(input.shape, np.float32) >= self.p
-        self.factor = kept * np.asarray(1 / (1 - self.p) if self.p < 1 else 0, input.dtype)
-        return np.asarray(input * self.factor)
+    def forward(self, input: Array) -> Any:
+        kept = uniform(self.generator, input) >= self.p
+        self.factor = kept.astype(input.dtype) * input.dtype.type(
+            1 / (1 - self.p) if self.p < 1 else 0
+        )
+        return input * self.factor
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         return (grad * self.factor,)

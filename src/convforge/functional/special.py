@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array
+from convforge.arrays import Array, namespace
 
 # Numerators and denominators, highest power first.
 _SMALL = (
@@ -41,10 +41,16 @@ _UNDERFLOW = 28.0
 
 def erfc(x: Array) -> Array:
     """``1 - erf(x)`` in float64, without the cancellation for large ``x``."""
-    x = np.asarray(x, np.float64)
-    size = np.minimum(np.abs(x), _UNDERFLOW)
-    upper = np.piecewise(size, [size <= 0.46875, size > 4], [_small, _tail, _middle])
-    return np.where(x < 0, 2 - upper, upper)
+    xp = namespace(x)
+    x = xp.asarray(x, dtype=np.float64)
+    size = xp.minimum(abs(x), _UNDERFLOW)
+    if xp is np:
+        upper = np.piecewise(size, [size <= 0.46875, size > 4], [_small, _tail, _middle])
+    else:
+        # A device would have to be waited for to pick places: it computes every piece everywhere.
+        upper = xp.where(size > 4, _tail(xp.maximum(size, 4.0)), _middle(size))
+        upper = xp.where(size <= 0.46875, _small(size), upper)
+    return xp.where(x < 0, 2 - upper, upper)  # type: ignore[no-any-return]
 
 
 def _small(x: Array) -> Any:
@@ -61,10 +67,20 @@ def _tail(x: Array) -> Any:
 
 
 def _ratio(pair: tuple[tuple[float, ...], tuple[float, ...]], x: Array) -> Any:
-    return np.polyval(pair[0], x) / np.polyval(pair[1], x)
+    above, below = (_polynomial(factors, x) for factors in pair)
+    return above / below
+
+
+def _polynomial(factors: tuple[float, ...], x: Array) -> Any:
+    """By Horner's rule."""
+    total: Any = factors[0]
+    for factor in factors[1:]:
+        total = total * x + factor
+    return total
 
 
 def _exp_minus_square(x: Array) -> Any:
     # The square of a number of few bits is exact, and the rest is small.
-    head = np.trunc(x * 16) / 16
-    return np.exp(-head * head) * np.exp(-(x - head) * (x + head))
+    xp = namespace(x)
+    head = xp.trunc(x * 16) / 16
+    return xp.exp(-head * head) * xp.exp(-(x - head) * (x + head))

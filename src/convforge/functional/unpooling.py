@@ -71,6 +71,7 @@ def max_unpool3d(
 class _Unpooling(Function):
     """Elements at the places that indices name; the way back takes them from there."""
 
+    on_host = True
     reads_operands = False
     makes_gradients = True
 

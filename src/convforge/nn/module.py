@@ -9,7 +9,17 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from convforge.arrays import Array, as_numpy, home_of
+from convforge.arrays import (
+    HOST,
+    Array,
+    as_array,
+    device_named,
+    device_of,
+    home_of,
+    is_place,
+    move,
+    namespace,
+)
 from convforge.autograd import Tensor, is_grad_enabled, no_grad
 from convforge.nn.packed import PackedWeights
 
@@ -206,8 +216,9 @@ class Module:
     # State.
 
     def state_dict(self) -> dict[str, Array]:
-        """Parameters and buffers by name, copied: a snapshot that training does not change."""
-        return {name: np.array(value._data) for name, value in self._named_state()}
+        """Parameters and buffers by name, copied where they lie: training does not change it."""
+        state = ((name, value._data) for name, value in self._named_state())
+        return {name: namespace(array).array(array) for name, array in state}
 
     def _named_state(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         for table in (self._parameters, self._buffers):
@@ -223,7 +234,7 @@ class Module:
         """Write a state, such as one of :meth:`state_dict` or of the same network in PyTorch.
 
         Args:
-            state_dict: Arrays or tensors by name.
+            state_dict: Arrays or tensors by name, on the host or on any device.
             strict: Refuse missing and unexpected names.
 
         Raises:
@@ -233,7 +244,7 @@ class Module:
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
         values = {
-            name: value._data if isinstance(value, Tensor) else as_numpy(value, name)
+            name: value._data if isinstance(value, Tensor) else as_array(value, name)
             for name, value in state_dict.items()
             if name in own
         }
@@ -263,13 +274,48 @@ class Module:
             parameter.requires_grad_(requires_grad)
         return self
 
-    def to(self: Self, dtype: DTypeLike) -> Self:
-        """Bring floating parameters and buffers to another type; returns the module."""
-        for _, value in self._named_state():
-            if value.dtype.kind not in "iub":
-                value.data = value._data.astype(dtype)
-                value.grad = None
+    def to(
+        self: Self, *words: Any, device: str | None = None, dtype: DTypeLike | None = None
+    ) -> Self:
+        """Bring parameters and buffers to another place, or to another type; returns the module.
+
+        Gradients go along to another place, and what an optimiser remembers follows at its next
+        step. To another type go floating numbers alone, without their gradients.
+
+        Args:
+            words: A place, a type, or both, in any order.
+            device: The place: ``"cpu"``, ``"cuda"`` or ``"cuda:0"``.
+            dtype: The type.
+
+        Raises:
+            ValueError: No such place.
+            CudaUnavailableError: No GPU, no driver or no CuPy; says what to install.
+        """
+        for word in words:
+            if is_place(word):
+                device = word
+            else:
+                dtype = np.dtype(word)
+        if device is not None:
+            place = device_named(device)
+            for _, value in self._named_state():
+                for tensor in (value, value.grad):
+                    if tensor is not None and device_of(tensor._data) is not place:
+                        tensor.data = move(tensor._data, place)
+        if dtype is not None:
+            for _, value in self._named_state():
+                if value.dtype.kind not in "iub":
+                    value.data = value._data.astype(dtype)
+                    value.grad = None
         return self
+
+    def cpu(self: Self) -> Self:
+        """``to("cpu")``."""
+        return self.to(HOST)
+
+    def cuda(self: Self) -> Self:
+        """``to("cuda")``."""
+        return self.to("cuda")
 
     def float(self: Self) -> Self:
         """Bring parameters and buffers to float32."""
@@ -298,8 +344,9 @@ class Module:
         """Promise not to write to the weights: eval mode, and packed weights are not re-checked.
 
         Without the promise layers compare a few elements at every call, which sees most writes
-        through older views of the weights' memory, and always see writes through the Tensor.
-        ``train()`` takes the promise back.
+        through older views of the weights' memory, and always see writes through the Tensor. On a
+        device nothing is compared, for that would wait for it: weights are packed at every call
+        unless they are frozen. ``train()`` takes the promise back.
         """
         self.eval()
         for packed in self._all_packed():
@@ -323,6 +370,8 @@ class Module:
             if self.training:
                 self._packed.release()
             return None
+        if device_of(weight._data) is not None and not self._packed.frozen:
+            return None
         return self._packed.of(weight)
 
     # Text.
@@ -342,10 +391,12 @@ class Module:
 def _as_tensor(value: Any) -> Any:
     """An array as a Tensor; other things as they are."""
     if isinstance(value, Tensor) or not (
-        hasattr(value, "__array_interface__") or hasattr(value, "__dlpack__")
+        hasattr(value, "__array_interface__")
+        or hasattr(value, "__dlpack__")
+        or hasattr(value, "__cuda_array_interface__")
     ):
         return value
-    return Tensor(as_numpy(value, "input"))
+    return Tensor(as_array(value, "input"))
 
 
 def _as_arrays(result: Any, home: Callable[[Array], Any]) -> Any:

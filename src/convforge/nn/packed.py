@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from convforge.arrays import Array
 from convforge.autograd import Tensor
 from convforge.plan import Plan, PreparedWeights
@@ -20,7 +22,7 @@ class PackedWeights:
     (assignment, ``copy_``, an optimiser's step), another array or shape, and most writes through
     an older view of its memory, by sampled elements. While a form is kept, the Tensor's ``data``
     is read-only, so that a new view cannot write unseen. With :attr:`frozen` the samples are
-    trusted not to change.
+    trusted not to change; on a device forms are kept of frozen weights alone.
     """
 
     def __init__(self, frozen: bool = False) -> None:
@@ -54,9 +56,11 @@ class _Kept:
         self.array = weight._data
         self.layout = (self.array.shape, self.array.strides)
         self.version = weight._version
-        steps = (slice(None, None, max(1, -(-size // _SAMPLES))) for size in self.array.shape)
-        self.sampled = self.array[tuple(steps)]
-        self.sample = self.sampled.tobytes()
+        self.sampled = self.sample = None
+        if self.array.__class__ is np.ndarray:
+            steps = (slice(None, None, max(1, -(-size // _SAMPLES))) for size in self.array.shape)
+            self.sampled = self.array[tuple(steps)]
+            self.sample = self.sampled.tobytes()
         self.forms: dict[str, PreparedWeights] = {}
 
     def is_current(self, weight: Tensor, *, trusted: bool) -> bool:
@@ -65,8 +69,11 @@ class _Kept:
             self.array is weight._data
             and self.version == weight._version
             and self.layout == (self.array.shape, self.array.strides)
-            and (trusted or self.sampled.tobytes() == self.sample)
+            and (trusted or self._is_unchanged())
         )
+
+    def _is_unchanged(self) -> bool:
+        return self.sampled is not None and self.sampled.tobytes() == self.sample
 
     def __call__(self, plan: Plan, w: Array) -> Array | PreparedWeights:
         """The weights as a plan reads them, made from ``w`` at the first time."""

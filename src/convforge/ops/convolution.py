@@ -18,13 +18,13 @@ from convforge.arrays import (
     Device,
     View,
     as_array,
-    as_numpy,
     assign,
     common_device,
     dense,
     dtype_of,
     home_of,
     may_share_memory,
+    namespace,
     order_of,
     strides_in,
 )
@@ -138,10 +138,10 @@ def conv_dbias(args: ConvArguments, grad_output: Any) -> Any:
     Raises:
         TypeError, ValueError: Not a gradient of these arguments' rank.
     """
-    dy = as_numpy(grad_output, "grad_output")
+    dy = as_array(grad_output, "grad_output")
     last = arguments.channels_last(args.layout, args.rank)
     batched, *_ = split_image("grad_output", dy.shape, args.rank, channels_last=last)
-    total = np.moveaxis(dy if batched else dy[None], -1 if last else 1, 0)
+    total = namespace(dy).moveaxis(dy if batched else dy[None], -1 if last else 1, 0)
     wide = numpy_dtype(dtype_of(dy.dtype, "grad_output").accumulator)
     while total.ndim > 1:
         total = total.sum(axis=-1, dtype=wide)

@@ -6,6 +6,9 @@ way that CuPy's arrays take, and run the same PTX, one launch after another::
     with emulated_device() as device:
         y = conv2d(device.asarray(x), device.asarray(w), padding=1)
         y.get()  # a NumPy array
+
+Its arrays compute as CuPy's do (:mod:`convforge.testing.device_arrays`), so that layers and
+optimisers run on it too.
 """
 
 from __future__ import annotations
@@ -13,73 +16,22 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convforge.contract import KernelRef, Machine
 from convforge.runtime.cuda import device as devices
 from convforge.runtime.cuda.compiler import ptx_of
-from convforge.runtime.cuda.device import Launch
+from convforge.runtime.cuda.device import DeviceMemoryError, Launch, Provider
+from convforge.testing.device_arrays import Array, EmulatedArray, EmulatedNamespace
 from convforge.testing.emulator import Emulated, EmulatedKernel, unavailable
 
-Array = NDArray[Any]
 _POISON = 0xFF
 """NaN in every floating-point type when all bytes hold it."""
-
-
-class EmulatedArray:
-    """An array in the memory of an emulated device. NumPy refuses it, as it refuses CuPy's.
-
-    Attributes:
-        device: Where it lies.
-    """
-
-    def __init__(self, device: EmulatedDevice, memory: Array, owner: Array) -> None:
-        self.device = device
-        self._memory = memory
-        # Of a view, NumPy keeps the memory, but not the array that the device knows it by.
-        self._owner = owner
-
-    def __repr__(self) -> str:
-        return f"<array of {self.shape} {self.dtype} on {self.device}>"
-
-    shape = property(lambda self: self._memory.shape, doc="Extents.")
-    strides = property(lambda self: self._memory.strides, doc="Steps in bytes.")
-    dtype = property(lambda self: self._memory.dtype, doc="NumPy's type of the elements.")
-    ndim = property(lambda self: self._memory.ndim, doc="Number of axes.")
-    size = property(lambda self: self._memory.size, doc="Number of elements.")
-    itemsize = property(lambda self: self._memory.itemsize, doc="Bytes of an element.")
-    nbytes = property(lambda self: self._memory.nbytes, doc="Bytes of all elements.")
-    flags = property(lambda self: self._memory.flags, doc="NumPy's flags of the memory.")
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {
-            "shape": self.shape,
-            "strides": self.strides,
-            "typestr": self.dtype.str,
-            "data": (self._memory.ctypes.data, not self.flags.writeable),
-            "version": 3,
-        }
-
-    def __array__(self, *_: Any, **__: Any) -> Array:
-        raise TypeError("the array is in the memory of a device; get() copies it to the host")
-
-    def __getitem__(self, key: Any) -> EmulatedArray:
-        return EmulatedArray(self.device, self._memory[key], self._owner)
-
-    def transpose(self, *axes: Any) -> EmulatedArray:
-        """A view with its axes permuted."""
-        return EmulatedArray(self.device, self._memory.transpose(*axes), self._owner)
-
-    def get(self) -> Array:
-        """A copy in host memory."""
-        return self._memory.copy()
 
 
 class EmulatedDevice:
@@ -92,6 +44,7 @@ class EmulatedDevice:
         name: What messages call it. machine: A GPU of compute capability 9.0.
         order: In which order threads run.
         launches: Names of the kernels that ran, in order.
+        capacity: Bytes that a new array may have; None is no limit.
     """
 
     name = "emulated:0"
@@ -109,14 +62,56 @@ class EmulatedDevice:
     def __init__(self) -> None:
         self.order: Literal["forward", "backward"] | int = "forward"
         self.launches: list[str] = []
+        self.capacity: int | None = None
         self._alive: dict[int, weakref.ref[Array]] = {}
 
     def __repr__(self) -> str:
         return self.name
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> EmulatedDevice:
+        return self
+
+    @property
+    def namespace(self) -> EmulatedNamespace:
+        """NumPy's functions, as far as CuPy has them, on arrays of this device alone."""
+        return EmulatedNamespace(self)
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Its arrays know where they lie."""
+        return nullcontext()
+
     def find(self, array: Any) -> EmulatedDevice | None:
         """This device, of an array that lies on it."""
         return self if isinstance(array, EmulatedArray) and array.device is self else None
+
+    def open(self, name: str) -> EmulatedDevice | None:
+        """This device, by its name."""
+        return self if name == self.name else None
+
+    def take(self, value: Any) -> EmulatedArray | None:
+        """An array over memory of this device that another library's array lies in."""
+        interface = getattr(value, "__cuda_array_interface__", {})
+        address, _ = interface.get("data", (0, True))
+        for reference in list(self._alive.values()):
+            owner = reference()
+            if owner is not None and 0 <= address - owner.ctypes.data < max(owner.nbytes, 1):
+                view = np.ndarray(
+                    interface["shape"],
+                    interface["typestr"],
+                    owner,
+                    address - owner.ctypes.data,
+                    interface.get("strides"),
+                )
+                return EmulatedArray(self, view, owner)
+        return None
+
+    def put(self, array: Array) -> EmulatedArray:
+        """A copy of a host array on this device."""
+        return self.asarray(array)
+
+    def get(self, array: EmulatedArray) -> Array:
+        """A copy in host memory."""
+        return array.get()
 
     def asarray(self, array: Array) -> EmulatedArray:
         """A copy of a NumPy array on this device, with the same strides."""
@@ -140,7 +135,9 @@ class EmulatedDevice:
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> EmulatedArray:
         """A new array of NaN."""
         array = np.empty(shape, dtype)
-        array.view(np.uint8).reshape(-1)[...] = _POISON if array.ndim else 0
+        if self.capacity is not None and array.nbytes > self.capacity:
+            raise DeviceMemoryError(f"{self.name} has no memory left for {array.nbytes} bytes")
+        array.reshape(-1).view(np.uint8)[...] = _POISON
         return self.adopt(array)
 
     def copy(self, array: EmulatedArray) -> EmulatedArray:
@@ -190,11 +187,12 @@ def _emulated(ref: KernelRef) -> EmulatedKernel:
 def emulated_device() -> Iterator[EmulatedDevice]:
     """A device whose arrays the whole package takes, as long as this lasts."""
     device = EmulatedDevice()
-    devices.register(device.find)
+    provider = Provider(device.find, device.open, device.take)
+    devices.register(provider)
     try:
         yield device
     finally:
-        devices.unregister(device.find)
+        devices.unregister(provider)
 
 
 def missing() -> str | None:
