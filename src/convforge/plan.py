@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from convforge.policy import Policy
 from convforge.problem import Direction, Problem, parse
 from convforge.runtime import machine as machines
 from convforge.runtime import threads
-from convforge.runtime.cuda.device import Device
+from convforge.runtime.cuda.device import Device, DeviceMemoryError
 from convforge.runtime.cuda.executable import CudaExecutable
 from convforge.runtime.dtypes import numpy_dtype
 from convforge.runtime.memory import aligned_empty, array_address
@@ -313,22 +314,43 @@ class Plan:
             else:
                 require_on(device, self.problem, name, array, shape, dtype)
             plain.append(array)
-        if out is None:
-            if getattr(self.problem, "accumulate", False):
-                raise ValueError(f"{self.problem} adds to its output: out must be given")
-            out = device.empty(self._out_shape, self._out_dtype)
-        else:
+        if out is None and getattr(self.problem, "accumulate", False):
+            raise ValueError(f"{self.problem} adds to its output: out must be given")
+        if out is not None:
             require_on(device, self.problem, "out", out, self._out_shape, self._out_dtype)
             if any(overlap_on(device, out, array) for array in plain):
                 raise ValueError(f"out overlaps an input ({self.problem})")
-        addresses = [device.address(array) for array in plain]
-        addresses.insert(len(arrays), device.address(out))
-        indices = None
-        if self._has_indices:
-            indices = device.empty(self._out_shape, np.dtype(np.int64))
-            addresses.append(device.address(indices))
-        (self._prepared if prepared else self._plain).run(addresses)
+        run = self._prepared if prepared else self._plain
+        try:
+            if out is None:
+                out = device.empty(self._out_shape, self._out_dtype)
+            addresses = [device.address(array) for array in plain]
+            addresses.insert(len(arrays), device.address(out))
+            indices = None
+            if self._has_indices:
+                indices = device.empty(self._out_shape, np.dtype(np.int64))
+                addresses.append(device.address(indices))
+            run.run(addresses)
+        except DeviceMemoryError as error:
+            raise DeviceMemoryError(self._out_of_memory(run.workspace_bytes, error)) from error
         return out if indices is None else (out, indices)
+
+    def _out_of_memory(self, scratch_bytes: int, error: DeviceMemoryError) -> str:
+        """What a call wanted, and the ways out."""
+        result_bytes = prod(self._out_shape) * (
+            self._out_dtype.itemsize + 8 * bool(self._has_indices)
+        )
+        ranked, _ = _candidates(self.problem, replace(self.policy, algorithm=None), self.device)
+        smaller = [c.algorithm.name for c in ranked if c.program.workspace_bytes(1) < scratch_bytes]
+        ways = "fewer images at a time, or write to an array of your own with out="
+        if scratch_bytes:
+            ways += f"; Policy(workspace_limit={scratch_bytes - 1}) allows less scratch memory"
+        if smaller:
+            ways += f", which {', '.join(smaller)} can do with"
+        return (
+            f"{error}. {self.problem} by {self.algorithm} wants {result_bytes} bytes for its "
+            f"result and {scratch_bytes} bytes of scratch memory: take {ways}"
+        )
 
     def launch(self, pointers: Sequence[int], *, prepared: bool = False) -> None:
         """Run on raw addresses: no checks, no array is made.

@@ -10,7 +10,6 @@ import pytest
 
 from convforge import functional as F
 from convforge import ops
-from convforge.arrays import as_array, common_device
 from convforge.plan import Policy, UnsupportedProblem, plan
 
 try:
@@ -159,33 +158,6 @@ def test_operators_of_the_host_say_so(device):
         F.pad(device.asarray(whole(3)), (1, 1))
     with pytest.raises(TypeError, match="in the memory of a device"):
         np.asarray(device.asarray(whole(3)))
-
-
-class Foreign:
-    """An array of a framework that nobody has heard of."""
-
-    __cuda_array_interface__: dict = {}  # noqa: RUF012
-
-
-def test_other_arrays_of_devices_are_named_with_the_way_out():
-    with pytest.raises(TypeError, match=r"input is a .*Foreign.*cupy\.asarray\(input\)"):
-        as_array(Foreign(), "input")
-    assert common_device(input=whole(3), weight=None) is None
-
-
-class Dlpack:
-    """One that speaks DLPack alone."""
-
-    def __dlpack__(self, **_):
-        raise AssertionError
-
-    def __dlpack_device__(self):
-        return 2, 0
-
-
-def test_arrays_of_dlpack_alone_are_named_with_the_way_out():
-    with pytest.raises(TypeError, match=r"input is a .*Dlpack.*cupy\.from_dlpack\(input\)"):
-        as_array(Dlpack(), "input")
 
 
 def test_unaligned_and_swapped_arrays_are_refused(device):
