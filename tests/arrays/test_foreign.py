@@ -71,7 +71,7 @@ def test_results_are_the_devices_own_arrays(device):
 
 def test_memory_of_no_known_device(device):
     lost = SimpleNamespace(__cuda_array_interface__={"shape": (1,), "data": (0, False)})
-    with pytest.raises(CudaUnavailableError, match="input is a .*SimpleNamespace in the memory of"):
+    with pytest.raises(CudaUnavailableError, match=r"input is a .*SimpleNamespace in the memory"):
         as_array(lost, "input")
 
 
@@ -126,8 +126,7 @@ def test_tensors_of_torch_come_back_as_such(device, torch):
     assert isinstance(F.relu(x), torch.Tensor)
     y, places = F.max_pool2d(x, 2, return_indices=True)
     assert isinstance(y, torch.Tensor) and isinstance(places, torch.Tensor)
-    with pytest.raises(TypeError, match="this operator runs on the CPU: pass input.cpu()"):
-        x.device = SimpleNamespace(type="cuda")
+    with pytest.raises(TypeError, match=r"runs on the CPU: pass input\.cpu\(\)"):
         F.pad(x, (1, 1))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from convforge.contract import Buffer, KernelRef, Program, Step
+from convforge.plan import plan
 from convforge.runtime.cuda import compiler
 from convforge.runtime.cuda.compiler import CudaUnavailableError
 from convforge.runtime.cuda.executable import CudaExecutable
@@ -177,6 +178,40 @@ def test_what_the_assembler_says_is_not_needed(fresh, monkeypatch):
     monkeypatch.setattr(compiler, "_link", lambda ptx, arch: (b"code", "nothing"))
     binary = compiler.binary_of(KernelRef(scale, Config()), "sm_90")
     assert (binary.code, binary.registers) == (b"code", 0)
+
+
+def test_another_tool_is_another_file(monkeypatch):
+    ref = KernelRef(scale, Config())
+
+    def kept():
+        compiler._tools.cache_clear()
+        compiler._stamp.cache_clear()
+        return compiler._kept(ref, ".ptx.json")
+
+    try:
+        before = kept()
+        assert kept() == before
+        tools = " ".join(compiler._tools())
+        assert "numba-cuda " in tools and "libnvvm" in tools and "libdevice" in tools
+        version = compiler.metadata.version
+        for package in ("nvidia-nvvm", "cuda-core"):
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    compiler.metadata, "version", lambda n, p=package: version(n) + "!" * (n == p)
+                )
+                assert kept() != before
+    finally:
+        kept()
+
+
+def test_nothing_is_compiled_before_the_first_run(monkeypatch):
+    device = EmulatedDevice()
+    loaded = []
+    monkeypatch.setattr(device, "load", loaded.append)
+    assert CudaExecutable(program(), ["x", "y"], device).workspace_bytes == 448
+    made = plan("fprop:f32:n1c3h6w6_k4r3s3_st3x1", None, device)
+    assert "conv_direct" in str(made.explain()) and made.workspace_bytes == 0
+    assert not loaded
 
 
 def test_workers_have_no_meaning_on_a_device():

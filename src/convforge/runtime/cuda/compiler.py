@@ -39,6 +39,22 @@ _INSTALL = (
     "install them with pip install 'convforge[cuda13]', or 'convforge[cuda12]' for a driver of "
     "CUDA 12"
 )
+_PACKAGES = (
+    "numba",
+    "numba-cuda",
+    "llvmlite",
+    "cuda-bindings",
+    "cuda-core",
+    "cuda-toolkit",
+    "nvidia-nvvm",
+    "nvidia-cuda-nvcc",
+    "nvidia-cuda-nvcc-cu12",
+    "nvidia-cuda-nvrtc",
+    "nvidia-cuda-nvrtc-cu12",
+    "nvidia-cuda-runtime",
+    "nvidia-cuda-runtime-cu12",
+)
+"""What PTX is made by, as packages: the compilers, what calls them, and the headers."""
 _lock = threading.RLock()
 
 
@@ -250,10 +266,27 @@ def _stamp(folder: Path) -> bytes:
     for room in (folder, folder.parent, Path(__file__).resolve().parent):
         for path in sorted(room.glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
-    for package in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            digest.update(f"{package} {metadata.version(package)}".encode())
+    for tool in _tools():
+        digest.update(tool.encode())
     return digest.digest()
+
+
+@cache
+def _tools() -> tuple[str, ...]:
+    """Everything that makes PTX, with its version."""
+    found = []
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{package} {metadata.version(package)}")
+    with contextlib.suppress(ImportError, AttributeError, KeyError, TypeError, OSError):
+        from numba.cuda.cuda_paths import get_cuda_paths
+
+        # Numba may have found them in a toolkit of the system, which is no package.
+        for library in ("nvvm", "libdevice"):
+            path = Path(get_cuda_paths()[library].info).resolve()
+            facts = path.stat()
+            found.append(f"{path} {facts.st_size} {facts.st_mtime_ns}")
+    return tuple(found)
 
 
 def _kept(ref: KernelRef, suffix: str, *versions: str) -> Path:

@@ -6,6 +6,7 @@ import ctypes
 import struct
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -37,6 +38,8 @@ class _Frame:
 class CudaExecutable:
     """A program bound to a device: call :meth:`run` with the addresses of its arrays.
 
+    Kernels are compiled and loaded by the first run.
+
     Attributes:
         workspace_bytes: Exact scratch memory of a run.
     """
@@ -47,31 +50,33 @@ class CudaExecutable:
         layout = program.layout(1)
         self.workspace_bytes = max((end for _, end in layout.values()), default=0)
         self._device = device
+        self._steps = tuple(step for step in program.steps if step.tasks)
         self._offsets = tuple(start for start, _ in layout.values())
-        index = {name: i for i, name in enumerate([*names, *layout, ""])}
-        self._count = len(index)
+        self._index = {name: i for i, name in enumerate([*names, *layout, ""])}
+        self._count = len(self._index)
         self._pack = struct.Struct(f"={self._count}Q").pack_into
-        self._constants = []  # what the tables point at
-        self._tables = []
-        launches = []
-        for step in program.steps:
-            if step.tasks == 0:
-                continue
-            kernel, config = step.kernel.function, step.kernel.config
-            assert isinstance(kernel, CudaKernel)
+        for step in self._steps:
             if step.tasks > _MOST_BLOCKS:
                 raise ValueError(f"step {step.name} has {step.tasks} blocks; {_MOST_BLOCKS} fit")
+        self._frames = threading.local()
+
+    @cached_property
+    def _template(self) -> tuple[tuple[Launch, ...], list[np.ndarray], list[np.ndarray]]:
+        """Launches of loaded kernels, their tables, and the constants that these point at."""
+        launches, tables, kept = [], [], []
+        for step in self._steps:
+            kernel, config = step.kernel.function, step.kernel.config
+            assert isinstance(kernel, CudaKernel)
             constants = np.frombuffer(step.constants, index_dtype(config.index)).copy()
             first, size = constants.ctypes.data, constants.itemsize
             table = [first + size * i for i in range(len(constants))]
-            table += [index[name] for name in step.operands]
-            self._constants.append(constants)
-            self._tables.append(np.array(table, np.uint64))
+            table += [self._index[name] for name in step.operands]
+            kept.append(constants)
+            tables.append(np.array(table, np.uint64))
             shared = getattr(config, "shared_bytes", 0)
-            function = device.load(step.kernel)
+            function = self._device.load(step.kernel)
             launches.append(Launch(function, step.tasks, kernel.threads, shared, 0))
-        self._launches = tuple(launches)
-        self._frames = threading.local()
+        return tuple(launches), tables, kept
 
     def run(self, addresses: list[int]) -> None:
         """Enqueue every step. ``addresses`` follow the names; 0 stands for an absent array."""
@@ -79,7 +84,8 @@ class CudaExecutable:
             frame: _Frame = self._frames.own
         except AttributeError:
             self._device.attach()
-            frame = self._frames.own = _Frame(self._launches, self._tables, self._count)
+            launches, tables, _ = self._template
+            frame = self._frames.own = _Frame(launches, tables, self._count)
         if not self.workspace_bytes:
             self._pack(frame.words, 0, *addresses, 0)
             self._device.launch(frame.launches)
