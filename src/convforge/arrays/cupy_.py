@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cupy
@@ -67,6 +69,21 @@ class CupyDevice:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return gpu, (self.number,)
+
+    def facts(self) -> dict[str, Any]:
+        """What the driver says of the GPU and of itself."""
+        facts = runtime.getDeviceProperties(self.number)
+        name = facts["name"]
+        return {
+            "name": name.decode() if isinstance(name, bytes) else name,
+            "arch": self.machine.isa,
+            "multiprocessors": facts["multiProcessorCount"],
+            "memory_bytes": facts["totalGlobalMem"],
+            "l2_bytes": facts["l2CacheSize"],
+            "driver_cuda": runtime.driverGetVersion(),
+            "driver": _driver_version(),
+            "runtime_cuda": runtime.runtimeGetVersion(),
+        }
 
     def attach(self) -> None:
         """Make the device's context current: a new thread has none, and the driver makes none."""
@@ -208,6 +225,16 @@ def take(value: Any) -> Any:
     if hasattr(value, "__dlpack__"):
         return cupy.from_dlpack(value)
     return cupy.asarray(value)
+
+
+def _driver_version() -> str | None:
+    """The driver's own number, where the system tells it."""
+    try:
+        first = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return None
+    found = re.search(r"\d+\.\d+(\.\d+)*", first)
+    return found[0] if found else None
 
 
 def _require_driver() -> None:

@@ -46,7 +46,7 @@ def circumstances(method: Method, command: str = "") -> dict[str, Any]:
     return {
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": {
             "cpu": machine.cpu_name(),
             "cores": machine.cpu_count(),
@@ -60,7 +60,7 @@ def circumstances(method: Method, command: str = "") -> dict[str, Any]:
         "versions": {
             "convforge": convforge.__version__,
             "python": platform.python_version(),
-            **{name: found for name in _PACKAGES if (found := _version(name))},
+            **{name: found for name in _PACKAGES if (found := version(name))},
         },
         "method": asdict(method),
     }
@@ -137,14 +137,15 @@ def _number(value: float) -> float | None:
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The version of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of a checkout, marked if files differ from it; None outside of one."""
     package = Path(convforge.__file__)
 

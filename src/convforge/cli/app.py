@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from convforge.cli import algorithms, bench, demo, explain, info
+from convforge.cli import algorithms, bench, demo, explain, info, verify
 
 app = typer.Typer(
     help="Hand-written convolution and pooling kernels.",
@@ -21,6 +21,7 @@ for name, command in (
     ("explain", explain.explain),
     ("algorithms", algorithms.algorithms),
     ("bench", bench.bench),
+    ("verify", verify.verify),
     ("demo", demo.demo),
 ):
     app.command(name)(command)

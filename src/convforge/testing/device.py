@@ -80,6 +80,10 @@ class EmulatedDevice:
         """Its arrays know where they lie."""
         return nullcontext()
 
+    def facts(self) -> dict[str, Any]:
+        """That it is none."""
+        return {"name": "emulated", "arch": self.machine.isa}
+
     def find(self, array: Any) -> EmulatedDevice | None:
         """This device, of an array that lies on it."""
         return self if isinstance(array, EmulatedArray) and array.device is self else None

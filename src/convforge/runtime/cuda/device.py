@@ -55,6 +55,9 @@ class Device(Hashable, Protocol):
     def current(self) -> AbstractContextManager[Any]:
         """Inside, :attr:`namespace` makes its arrays on this device and not on another one."""
 
+    def facts(self) -> dict[str, Any]:
+        """What records say of it: its name, its architecture, its driver."""
+
     def attach(self) -> None:
         """Make it ready for launches of the calling thread; done before the first of each."""
 
