@@ -7,11 +7,12 @@ they ask for. Windows are even (a stride, a dilation, padding) or adaptive, whic
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from convforge.kernels.cuda_numba._element import divider, inlined, number_type
-from convforge.kernels.cuda_numba._geometry import named, three, three_axes
-from convforge.problem import PoolProblem
+from convforge.kernels.cuda_numba._geometry import named, steps, three, three_axes
+from convforge.problem import Direction, Order, PoolProblem
 from convforge.runtime.cuda.jit import Constants
 
 _NAMES = "size out taps stride dilation pad beyond windows"
@@ -30,7 +31,7 @@ POOL = Constants(
 """What every kernel of pooling gets: one thread for each of so many elements."""
 
 
-def pack_axes(problem: PoolProblem) -> dict[str, int]:
+def _pack_axes(problem: PoolProblem) -> dict[str, int]:
     """The constants of all three axes."""
     found: dict[str, int] = {}
     for name, axis, out in zip("dhw", three_axes(problem.axes), three(problem.out), strict=True):
@@ -48,6 +49,26 @@ def pack_axes(problem: PoolProblem) -> dict[str, int]:
             ),
         )
     return found
+
+
+def pack_pool(problem: PoolProblem, index: str, *, indices: bool) -> bytes:
+    """The constants of a launch; ``source`` is what is read, y on the way back."""
+    backward = problem.direction is Direction.DGRAD
+    source = problem.out if backward else problem.size
+    return POOL.pack(
+        index,
+        elements=prod(problem.x_shape if backward else problem.y_shape),
+        channels=problem.C,
+        channels_last=problem.x.order is Order.CHANNELS_LAST,
+        indices=indices,
+        divisor=problem.divisor or 0,
+        padded=problem.count_include_pad,
+        **_pack_axes(problem),
+        **named(
+            "source_n source_c source_d source_h source_w",
+            steps(problem.x.order, problem.N, problem.C, source),
+        ),
+    )
 
 
 def window_of(index: str) -> Callable[..., Any]:

@@ -32,7 +32,7 @@ from convforge.contract import (
     WeightFormat,
 )
 from convforge.kernels.cuda_numba._element import FLOATS, Types, loader, number_type, storer
-from convforge.kernels.cuda_numba._geometry import index_of, named, steps
+from convforge.kernels.cuda_numba._geometry import index_of
 from convforge.kernels.cuda_numba._pool_backward import (
     pool_window_max_backward,
     pool_window_mean_backward,
@@ -42,11 +42,11 @@ from convforge.kernels.cuda_numba._windows import (
     REGISTERS,
     THREADS,
     count_of,
-    pack_axes,
+    pack_pool,
     place_of,
     window_of,
 )
-from convforge.problem import Direction, DType, Order, PoolKind, PoolProblem, Problem
+from convforge.problem import Direction, DType, PoolKind, PoolProblem, Problem
 from convforge.runtime.cuda.jit import kernel
 
 _WHOLE = (DType.I8, DType.U8, DType.I16, DType.I32, DType.I64)
@@ -173,26 +173,11 @@ class PoolWindow:
             function = pool_window_mean_backward if backward else pool_window_mean
             operands = ("y", "x") if backward else ("x", "y")
         elements = prod(problem.x_shape if backward else problem.y_shape)
-        source = problem.out if backward else problem.size
-        constants = POOL.pack(
-            config.index,
-            elements=elements,
-            channels=problem.C,
-            channels_last=problem.x.order is Order.CHANNELS_LAST,
-            indices=problem.indices,
-            divisor=problem.divisor or 0,
-            padded=problem.count_include_pad,
-            **pack_axes(problem),
-            **named(
-                "source_n source_c source_d source_h source_w",
-                steps(problem.x.order, problem.N, problem.C, source),
-            ),
-        )
         step = Step(
             name="windows",
             kernel=KernelRef(function, config),
             operands=operands,
-            constants=constants,
+            constants=pack_pool(problem, config.index, indices=problem.indices),
             tasks=-(-elements // THREADS),
             cost=Cost(flops=problem.flops, bytes=problem.bytes),
         )

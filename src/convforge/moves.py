@@ -1,17 +1,21 @@
 """Launches for operators that have no problem and no plan: elements that move, and powers.
 
-Elements are float32, float64 or int64.
+In host memory elements are float32, float64 or int64; on a device also of a half type.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from convforge.executor import Executable
+from convforge.problem import Direction, PoolProblem
 from convforge.runtime import machine
+from convforge.runtime.cuda.device import Device
+from convforge.runtime.cuda.executable import CudaExecutable
 from convforge.runtime.memory import array_address
 from convforge.runtime.threads import get_num_threads
 
@@ -119,6 +123,46 @@ def powers(x: Array, result: Array, power: int, *, times: bool) -> bool:
             (x, result),
         )
     return True
+
+
+class PowersOn(NamedTuple):
+    """Power means over the windows of a device's array, in one launch, and their gradient in one.
+
+    Attributes:
+        device: Where the arrays lie.
+        problem: The average of the powers: its divisor is 1 for their sum, None for the mean
+            scaled up to a whole window.
+        power: Any number but 0.
+    """
+
+    device: Device
+    problem: PoolProblem
+    power: float
+
+    def forward(self, x: Any, roots: Any, sums: Any = None) -> None:
+        """Write the roots, and the sums where there is an array for them.
+
+        Args:
+            x, roots: C-contiguous, of the problem's shapes.
+            sums: In the type of its accumulator; the way back reads them.
+        """
+        address = self.device.address
+        made = _powers_on(self, sums is not None)
+        made.run([address(x), address(roots), 0 if sums is None else address(sums)])
+
+    def backward(self, dy: Any, sums: Any, x: Any, dx: Any) -> None:
+        """Write the gradient of ``x``."""
+        back = self._replace(problem=replace(self.problem, direction=Direction.DGRAD))
+        _powers_on(back, False).run([self.device.address(array) for array in (dy, sums, x, dx)])
+
+
+@lru_cache(maxsize=256)
+def _powers_on(powers: PowersOn, keeps_sums: bool) -> CudaExecutable:
+    # Numba is imported by the first call.
+    from convforge.kernels.cuda_numba import _pool_powers as room
+
+    made = room.powers_program(powers.problem, powers.power, keeps_sums=keeps_sums)
+    return CudaExecutable(made, made.steps[0].operands, powers.device)
 
 
 def _is_one_run(array: Array) -> bool:

@@ -8,9 +8,11 @@ import threading
 import numpy as np
 import pytest
 
+from convforge import Tensor, ops
 from convforge import functional as F
-from convforge import ops
+from convforge.functional.lp_pooling import _LpPool, _Magnitude
 from convforge.plan import Policy, UnsupportedProblem, plan
+from convforge.problem import PoolKind
 
 try:
     from convforge.testing.device import EmulatedArray, emulated_device, missing
@@ -114,6 +116,48 @@ def test_a_name_means_the_same_algorithm_on_every_device(device):
     assert device.launches[-1] == "conv_direct_gather"
     with pytest.raises(ValueError, match=r"cpu\.conv_direct.*unknown.*cuda_numba\.conv_direct"):
         F.conv2d(x, w, algorithm="cpu.conv_direct")
+
+
+@pytest.mark.parametrize(
+    ("norm", "dtype"),
+    [*((norm, np.float64) for norm in (1, 3, 0.5, 1.5, np.inf)), (2, np.float16)],
+)
+def test_power_means_and_their_gradients_run_on_the_device(device, norm, dtype):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 9, 8, 5)).astype(dtype)
+    x = np.abs(x) if norm in (0.5, 1.5) else x
+    x.flat[:3] = 0, np.inf, np.nan
+    tolerance = {np.float64: 1e-12, np.float16: 4e-3}[dtype]
+    for settings in ((2,), (3, 2, True), ((2, 3), 1)):
+        if dtype == np.float16 and settings != (3, 2, True):
+            continue
+        x = np.moveaxis(x, 3, 1)  # channels last, then not dense, then channels last
+        y = F.lp_pool2d(device.asarray(x), norm, *settings)
+        wide = Tensor(x.astype(np.float64), requires_grad=True)
+        wanted = F.lp_pool2d(wide, norm, *settings)
+        np.testing.assert_allclose(y.get(), wanted, rtol=tolerance, atol=1e-14)
+        assert y.dtype == dtype
+        if norm == np.inf:
+            continue
+        args = ops.pool_arguments(PoolKind.AVG, 2, *settings[:2], ceil_mode=settings[2:] == (True,))
+        node = _LpPool(args, norm, scaled=args.ceil_mode)
+        node.needs = (True,)
+        node.forward(device.asarray(x))
+        dy = rng.standard_normal(y.shape).astype(dtype)
+        wanted.backward(dy.astype(np.float64))
+        (dx,) = node.backward(device.asarray(dy))
+        want = wide.grad.numpy()
+        scale = np.abs(want[np.isfinite(want)]).max()
+        np.testing.assert_allclose(dx.get(), want, rtol=tolerance, atol=tolerance * scale)
+
+
+def test_magnitudes_and_their_gradients_run_on_the_device(device):
+    x = np.array([[3, -2, 0], [-0.0, np.nan, -np.inf]], np.float32).T
+    node = _Magnitude()
+    np.testing.assert_array_equal(node.forward(device.asarray(x)).get(), np.abs(x))
+    dy = np.arange(1, 7, dtype=np.float32).reshape(3, 2)
+    (dx,) = node.backward(device.asarray(dy))
+    np.testing.assert_array_equal(dx.get(), dy * np.sign(x))
 
 
 def test_what_no_kernel_of_the_device_does_is_refused_and_not_moved(device):

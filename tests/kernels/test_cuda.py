@@ -29,6 +29,7 @@ except ImportError as error:
 if missing():
     pytest.skip(f"no GPU leg: {missing()}", allow_module_level=True)
 
+from convforge.kernels.cuda_numba._pool_powers import powers_program
 from convforge.registry import algorithms
 from convforge.runtime.cuda.compiler import binary_of
 from convforge.testing.device import EmulatedDevice
@@ -282,6 +283,14 @@ COLUMNS = [
 """Filters that a kernel is unrolled for."""
 
 
+def power_steps():
+    """Launches of power means, which are no problem's: common powers, and any other."""
+    for dtype, power in (("f32", 2), ("f32", 1.5), ("f64", 1.5), ("bf16", 2)):
+        for direction in ("fprop", "dgrad"):
+            problem = parse(f"{direction}:avg:{dtype}:n1c5h9w8_r3s3_st2x2+ceil")
+            yield from powers_program(problem, power, keeps_sums=True).steps
+
+
 def kernels():
     """Every kernel in every configuration that a case has, and the widest with 64-bit indices."""
     found = {}
@@ -293,6 +302,8 @@ def kernels():
                     for each in (config, *([replace(config, index="i64")] if widest else [])):
                         for step in algorithm.program(problem, each, MACHINE).steps:
                             found[f"{step.kernel.name}-{step.kernel.config}"] = step.kernel
+    for step in power_steps():
+        found[f"{step.kernel.name}-{step.kernel.config}"] = step.kernel
     return [pytest.param(ref, id=text) for text, ref in found.items()]
 
 

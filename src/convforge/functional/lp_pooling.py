@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convforge import moves, ops
-from convforge.arrays import Array, dtype_of, namespace
+from convforge.arrays import Array, Device, device_of, dtype_of, namespace
 from convforge.autograd import Function
 from convforge.functional.pooling import pool
 from convforge.ops import PoolArguments, pool_arguments
 from convforge.ops.arguments import spread
+from convforge.plan import numpy_dtype
 from convforge.problem import PoolKind
 
 if TYPE_CHECKING:
@@ -154,6 +155,9 @@ class _LpPool(Function):
                 f"input has dtype {input.dtype}, and integers have no roots; "
                 "pass input.astype('float32')"
             )
+        device = device_of(input)
+        if device is not None:
+            return self._forward_on(device, input)
         powers = _power(input, self.p)
         self.call = ops.pool_call(self.args, powers)
         sums, _ = self.call.forward(powers)
@@ -164,7 +168,24 @@ class _LpPool(Function):
             self.input, self.sums, self.roots = input, sums, roots
         return roots
 
+    def _forward_on(self, device: Device, input: Array) -> Array:
+        """One launch for powers, sums and roots."""
+        self.call = ops.pool_call(self.args, input)
+        self.launch = moves.PowersOn(device, self.call.problem, float(self.p))
+        x, problem = self.call.view.memory(input), self.call.problem
+        y, sums = device.empty(problem.y_shape, input.dtype), None
+        if any(self.needs):
+            sums = device.empty(problem.y_shape, numpy_dtype(problem.x.dtype.accumulator))
+            self.input, self.sums = x, sums
+        self.launch.forward(x, y, sums)
+        return self.call.view.caller(y)
+
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
+        device, view = self.call.device, self.call.view
+        if device is not None:
+            dx = device.empty(self.input.shape, self.input.dtype)
+            self.launch.backward(view.memory(grad), self.sums, self.input, dx)
+            return (view.caller(dx),)
         with np.errstate(all="ignore"):
             shares = grad * self._slope()
             if self.scale != 1:
