@@ -1,10 +1,11 @@
 """Depthwise convolution: a thread makes a column of outputs from each pixel it loads.
 
-Computes: fprop of one input channel a group, any number of outputs of each; dgrad with stride 1 and
-    one output of each. One and two axes; filters of up to 11 rows and any number of columns, row
-    strides 1 and 2, no dilation of rows; zero padding.
+Computes: fprop, dgrad and wgrad of one input channel a group, any number of outputs of each. One
+    and two axes; filters of up to 11 rows and any number of columns, row strides up to 4, no
+    dilation of rows; zero padding.
 Layout: channels first and last, read in place.
-Accumulates: in float32 (float16, bfloat16, float32) or float64; one sum an output, by columns.
+Accumulates: in float32 (float16, bfloat16, float32) or float64; one sum an output, by columns;
+    wgrad partial sums, added in a fixed order that the problem decides. No atomics.
 Good at: small filters of stride 1, where an output costs little more than the memory it takes.
 Bad at: large filters, which it reads from the cache for every column of outputs.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 from numba import cuda
 
@@ -30,43 +32,44 @@ from convforge.contract import (
     Traits,
     WeightFormat,
 )
+from convforge.kernels.cuda_numba._depthwise_dgrad import spread_step
+from convforge.kernels.cuda_numba._depthwise_wgrad import most_splits, row_sums_program
 from convforge.kernels.cuda_numba._element import (
     FLOATS,
     LOAD_COST,
-    Types,
     divider,
     loader,
     number_type,
 )
 from convforge.kernels.cuda_numba._epilogue import finisher, post_code
-from convforge.kernels.cuda_numba._geometry import index_of, named, steps, three_axes
+from convforge.kernels.cuda_numba._geometry import index_of, named, steps, three, three_axes
+from convforge.kernels.cuda_numba._rows import (
+    MOST_ROWS,
+    MOST_STRIDE,
+    STRIP,
+    THREADS,
+    RowsConfig,
+)
 from convforge.problem import ConvProblem, Direction, DType, Order, PadMode, Problem
-from convforge.runtime.cuda.jit import Constants, kernel
-
-THREADS = 128
-STRIP = 4
-"""Outputs of a thread, one below the other: 6 rows of a 3x3 filter's input serve 4 rows of it."""
-MOST_ROWS = 11
-"""Of a filter: the loops over them are unrolled, and the weights of a column are in registers."""
+from convforge.runtime.cuda.jit import Constants, fits_int32, kernel
 
 DEPTHWISE = Constants(
     "Depthwise",
     "strips rows channels channels_last multiplier strips_a_column post accumulate "
     "target_W target_n target_c target_h target_w "
     "source_H source_W source_n source_c source_h source_w "
-    "S weight_k weight_r weight_s weight_first stride_w dilation_w pad_h pad_w",
+    "S weight_k weight_r weight_s stride_w dilation_w pad_h pad_w",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class DepthwiseConfig(Types):
-    """Rows of the filter and their stride besides the types: what the loops are unrolled for."""
+class SumsConfig(RowsConfig):
+    """Of wgrad: blocks that share a filter's pixels; no kernel is compiled for their number."""
 
-    R: int
-    stride_h: int
+    splits: int
 
 
-@kernel(DEPTHWISE, threads=THREADS, registers={"f32": 96, "f64": 128})
+@kernel(DEPTHWISE, threads=THREADS, registers={"f32": 112, "f64": 128})
 def conv_depthwise_columns(config):
     """STRIP outputs below one another: every loaded pixel goes to those it is a factor of."""
     source_dtype, weight_dtype, target_dtype, *_ = config.pointers
@@ -91,7 +94,7 @@ def conv_depthwise_columns(config):
         first_p = index(strip * STRIP)
         first_h = index(first_p * stride_h - g.pad_h)
         plane = index(n * g.source_n + c * g.source_c)
-        filters = index(k * g.weight_k + g.weight_first)
+        filters = index(k * g.weight_k)
 
         sums = cuda.local.array(STRIP, acc)
         factors = cuda.local.array(R, acc)
@@ -137,8 +140,6 @@ class ConvDepthwise:
         """One input channel a group, on one or two axes."""
         if not isinstance(problem, ConvProblem):
             return Rejected("a convolution algorithm; this is a pooling")
-        if problem.direction is Direction.WGRAD:
-            return Rejected("wgrad: fprop and dgrad only")
         if problem.group_C != 1:
             return Rejected(f"{problem.group_C} input channels a group: one only")
         dtypes = {problem.x.dtype, problem.w.dtype, problem.y.dtype}
@@ -150,58 +151,52 @@ class ConvDepthwise:
             return Rejected("padding with zeros only")
         if 0 in problem.x_shape or 0 in problem.w_shape or 0 in problem.y_shape:
             return Rejected("nothing to multiply: an extent is zero")
-        _, rows, columns = three_axes(problem.axes)
-        if rows.dilation > 1 or rows.filter > MOST_ROWS or rows.stride > 2:
+        _, rows, _ = three_axes(problem.axes)
+        if rows.dilation > 1 or rows.filter > MOST_ROWS or rows.stride > MOST_STRIDE:
             return Rejected(
                 f"{rows.filter} rows {rows.dilation} apart, stride {rows.stride}: at most "
-                f"{MOST_ROWS} adjacent rows, stride 1 or 2"
+                f"{MOST_ROWS} adjacent rows, strides up to {MOST_STRIDE}"
             )
-        strided = rows.stride > 1 or columns.stride > 1
-        if problem.direction is Direction.DGRAD and (problem.group_K > 1 or strided):
-            return Rejected("dgrad: one output a group and stride 1 only")
         return None
 
     def configs(
         self, problem: Problem, machine: Machine, workspace_limit: int
-    ) -> Iterable[DepthwiseConfig]:
-        """The types and the rows of the filter."""
+    ) -> Iterable[RowsConfig]:
+        """The types and the rows of the filter; of wgrad as many partial sums as may be."""
         assert isinstance(problem, ConvProblem)
         x, w, y = (operand.dtype.value for operand in (problem.x, problem.w, problem.y))
+        _, rows, _ = three_axes(problem.axes)
+        index, acc = index_of(problem), problem.acc.value
+        if problem.direction is Direction.WGRAD:
+            splits = most_splits(problem, workspace_limit)
+            if splits:
+                index = fits_int32(splits * prod(problem.w_shape)) if index == "i32" else index
+                yield SumsConfig(index, acc, (x, y, acc), rows.filter, rows.stride, splits)
+            return
         source, target = (x, y) if problem.direction is Direction.FPROP else (y, x)
         pointers = (source, w, target, target, target)
-        _, rows, _ = three_axes(problem.axes)
-        index = index_of(problem)
-        yield DepthwiseConfig(index, problem.acc.value, pointers, rows.filter, rows.stride)
+        yield RowsConfig(index, acc, pointers, rows.filter, rows.stride)
 
-    def weight_format(self, problem: Problem, config: DepthwiseConfig) -> WeightFormat | None:
+    def weight_format(self, problem: Problem, config: RowsConfig) -> WeightFormat | None:
         """Reads plain weights."""
         return None
 
-    def program(self, problem: Problem, config: DepthwiseConfig, machine: Machine) -> Program:
-        """One launch."""
+    def program(self, problem: Problem, config: RowsConfig, machine: Machine) -> Program:
+        """One launch; of wgrad a second one, which adds partial sums."""
         assert isinstance(problem, ConvProblem)
-        fprop = problem.direction is Direction.FPROP
+        if isinstance(config, SumsConfig):
+            kernel_config = RowsConfig(
+                config.index, config.acc, config.pointers, config.R, config.stride_h
+            )
+            return row_sums_program(problem, kernel_config, config.splits)
+        if problem.direction is Direction.DGRAD:
+            return Program(steps=(spread_step(problem, config),))
         _, rows, columns = three_axes(problem.axes)
-        source_n, source_c, _, source_h, source_w = steps(
-            problem.x.order, problem.N, problem.C, problem.size
-        )
-        target_n, target_c, _, target_h, target_w = steps(
-            problem.y.order, problem.N, problem.K, problem.out
-        )
+        x = steps(problem.x.order, problem.N, problem.C, problem.size)
+        y = steps(problem.y.order, problem.N, problem.K, problem.out)
         weight_k, _, _, weight_r, weight_s = steps(problem.w.order, problem.K, 1, problem.filter)
-        sizes = [(1, *problem.size)[-2:], (1, *problem.out)[-2:]]
-        weight_first, pads = 0, (rows.pad_lo, columns.pad_lo)
-        source = source_n, source_c, source_h, source_w
-        target = target_n, target_c, target_h, target_w
-        order = problem.y.order
-        if not fprop:
-            # The same with the filter turned round, from the other side of the padding.
-            source, target, order = target, source, problem.x.order
-            sizes.reverse()
-            weight_first = (rows.filter - 1) * weight_r + (columns.filter - 1) * weight_s
-            weight_r, weight_s = -weight_r, -weight_s
-            pads = rows.extent - 1 - rows.pad_lo, columns.extent - 1 - columns.pad_lo
-        (source_H, source_W), (target_H, target_W) = sizes
+        source, target = (x[0], x[1], x[3], x[4]), (y[0], y[1], y[3], y[4])
+        (_, source_H, source_W), (_, target_H, target_W) = map(three, (problem.size, problem.out))
         strips_a_column = -(-target_H // STRIP)
         strips = problem.N * problem.K * strips_a_column * target_W
         constants = DEPTHWISE.pack(
@@ -209,7 +204,7 @@ class ConvDepthwise:
             strips=strips,
             rows=target_H,
             channels=problem.K,
-            channels_last=order is Order.CHANNELS_LAST,
+            channels_last=problem.y.order is Order.CHANNELS_LAST,
             multiplier=problem.group_K,
             strips_a_column=strips_a_column,
             post=post_code(problem),
@@ -221,11 +216,10 @@ class ConvDepthwise:
             weight_k=weight_k,
             weight_r=weight_r,
             weight_s=weight_s,
-            weight_first=weight_first,
             stride_w=columns.stride,
             dilation_w=columns.dilation,
-            pad_h=pads[0],
-            pad_w=pads[1],
+            pad_h=rows.pad_lo,
+            pad_w=columns.pad_lo,
             **named("target_n target_c target_h target_w", target),
             **named("source_n source_c source_h source_w", source),
         )
@@ -236,12 +230,14 @@ class ConvDepthwise:
             name="multiply",
             kernel=KernelRef(conv_depthwise_columns, config),
             operands=(
-                *(("x", "w", "y") if fprop else ("y", "w", "x")),
+                "x",
+                "w",
+                "y",
                 *(op if op in problem.post else "" for op in ("bias", "residual")),
             ),
             constants=constants,
             tasks=-(-strips // THREADS),
-            cost=Cost(flops=round(problem.flops * loads / products), bytes=problem.bytes),
+            cost=Cost(flops=round(problem.flops * max(1, loads / products)), bytes=problem.bytes),
         )
         return Program(steps=(step,))
 

@@ -122,6 +122,26 @@ def test_error_in_units_from_unaligned_arrays(device, name, problem):
     check(planned, data, run(planned, data, unaligned=True))
 
 
+DEPTHWISE = [
+    parse(cases.spell(direction, "f32", order, geometry))
+    for direction, geometry in (
+        *((direction, "n1c3h15w9_k6r5s3_st4x1_p3:1x0:2_d1x2_g3") for direction in Direction),
+        ("dgrad", "n2c3h13w11_k3r4s2_st3x2_p2x1_g3"),
+        ("wgrad", "n3c40h17w13_k40r3s3_p1x1_g40"),
+        ("wgrad", "n6c2h45w32_k2r3s3_p1x1_g2"),
+    )
+    for order in Order
+]
+"""Strides that only some outputs meet; filters whose pixels several blocks share."""
+
+
+@pytest.mark.parametrize("problem", DEPTHWISE, ids=str)
+def test_depthwise_strides_and_shared_pixels(device, problem):
+    planned = plan(problem, policy_for("cuda_numba.conv_depthwise"), device)
+    data = operands(problem, "integers")
+    check(planned, data, run(planned, data), exact=True)
+
+
 LONG_SUMS = [
     cases.spell(direction, dtype, "last", geometry)
     for direction in Direction
@@ -276,9 +296,10 @@ def test_refusals_have_words(name):
 
 
 COLUMNS = [
-    parse(f"fprop:{dtype}:n1c4h24w9_k4r{rows}s3_st{stride}x1_g4")
-    for dtype, rows in (("f32", 7), ("f32", 11), ("f64", 11))
-    for stride in (1, 2)
+    parse(f"{direction}:{dtype}:n1c4h24w9_k4r{rows}s3_st{stride}x1_g4")
+    for direction in Direction
+    for dtype, rows, strides in (("f32", 7, (1,)), ("f32", 11, (2, 4)), ("f64", 11, (1, 4)))
+    for stride in strides
 ]
 """Filters that a kernel is unrolled for."""
 
