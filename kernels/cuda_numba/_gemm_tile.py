@@ -115,8 +115,6 @@ def multiplier(config: GemmConfig, a_dtype: str, b_dtype: str) -> Callable[..., 
 
         a_fetch(a, a_at, a_row, a_k, rows, depth, a_i, a_k0, a_more, a_k_more, a_next)
         b_fetch(b, b_at, b_column, b_k, columns, depth, b_i, b_k0, b_more, b_k_more, b_next)
-        # Whoever is still in a product before this one reads one of the halves.
-        cuda.syncthreads()
         a_keep(a_shared, 0, a_i, a_k0, a_more, a_k_more, a_next)
         b_keep(b_shared, 0, b_i, b_k0, b_more, b_k_more, b_next)
         cuda.syncthreads()
