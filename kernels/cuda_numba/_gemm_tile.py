@@ -1,8 +1,6 @@
 """Products of matrices: a block sums a tile of them in registers, from shared memory.
 
-What dense algorithms have in common. ``multiply`` of :func:`multiplier` is the part for kernels
-that do something with the sums before they store them; :func:`gemm_step` is the plain product of
-many pairs of matrices.
+A part of kernels that do something with the sums before they store them.
 
 A block of 8 x 16 threads goes through the summed axis in steps of DEEP. While it multiplies what
 lies in one half of the shared memory, the next elements are on their way to registers, and go into
@@ -18,17 +16,13 @@ from typing import Any
 
 from numba import cuda
 
-from convforge.contract import Cost, KernelRef, Step
 from convforge.kernels.cuda_numba._element import (
     Types,
-    divider,
     inlined,
     loader,
     number_type,
     unsigned_type,
 )
-from convforge.kernels.cuda_numba._geometry import named
-from convforge.runtime.cuda.jit import Constants, kernel
 
 THREADS = 128
 DEEP = 8
@@ -37,13 +31,7 @@ _UNROLLED = 2
 """Of them, how many are multiplied before the loop goes round; the compiler unrolls no more."""
 _DOWN, _ACROSS = 8, 16
 _WARP_DOWN, _WARP_ACROSS = 4, 8
-_PIECE_BYTES = 16
-
-GEMM = Constants(
-    "Gemm",
-    "row_blocks column_blocks rows columns depth accumulate "
-    "a_batch a_row a_k b_batch b_k b_column c_batch c_row c_column",
-)
+PIECE_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +91,8 @@ def multiplier(config: GemmConfig, a_dtype: str, b_dtype: str) -> Callable[..., 
     @inlined
     def multiply(a, a_at, a_row, a_k, rows, b, b_at, b_k, b_column, columns, depth, sums):
         lane = index(cuda.threadIdx.x)
-        a_shared = cuda.shared.array(a_both, acc, alignment=_PIECE_BYTES)
-        b_shared = cuda.shared.array(b_both, acc, alignment=_PIECE_BYTES)
+        a_shared = cuda.shared.array(a_both, acc, alignment=PIECE_BYTES)
+        b_shared = cuda.shared.array(b_both, acc, alignment=PIECE_BYTES)
         a_next = cuda.local.array(a_loads, acc)
         b_next = cuda.local.array(b_loads, acc)
         a_values = cuda.local.array(thread_rows, acc)
@@ -150,7 +138,7 @@ def multiplier(config: GemmConfig, a_dtype: str, b_dtype: str) -> Callable[..., 
 
 
 def _piece(acc: str) -> int:
-    return _PIECE_BYTES // {"f32": 4, "f64": 8}[acc]
+    return PIECE_BYTES // {"f32": 4, "f64": 8}[acc]
 
 
 def _side(config: GemmConfig, dtype: str, extent: int) -> tuple[Callable[..., Any], ...]:
@@ -187,90 +175,3 @@ def _side(config: GemmConfig, dtype: str, extent: int) -> tuple[Callable[..., An
             shared[place(at + (k + n * k_more) * pitch + i + n * more)] = found[n]
 
     return first, fetch, keep
-
-
-@kernel(GEMM, threads=THREADS, registers={"f32": 168, "f64": 176})
-def gemm_batched(config):
-    """C = A B, or C += A B, for each batch; a block has a tile of one C."""
-    index, acc = number_type(config.index), number_type(config.acc)
-    multiply = multiplier(config, config.pointers[0], config.pointers[1])
-    locate, divide = locator(config), divider(config.index)
-    tile_rows, tile_columns = config.tile
-    thread_rows, thread_columns = config.rows, config.columns
-
-    def gemm_batched(g, a, b, c):
-        lane = index(cuda.threadIdx.x)
-        rest, column_block = divide(index(cuda.blockIdx.x), g.column_blocks)
-        batch, row_block = divide(rest, g.row_blocks)
-        first_row, first_column = index(row_block * tile_rows), index(column_block * tile_columns)
-        rows, columns = index(g.rows - first_row), index(g.columns - first_column)
-        sums = cuda.local.array((thread_rows, thread_columns), acc)
-        for i in range(thread_rows):
-            for j in range(thread_columns):
-                sums[i, j] = acc(0)
-        a_at = index(batch * g.a_batch + first_row * g.a_row)
-        b_at = index(batch * g.b_batch + first_column * g.b_column)
-        multiply(a, a_at, g.a_row, g.a_k, rows, b, b_at, g.b_k, g.b_column, columns, g.depth, sums)
-        c_at = index(batch * g.c_batch + first_row * g.c_row + first_column * g.c_column)
-        for i in range(thread_rows):
-            for j in range(thread_columns):
-                row, column = locate(lane, i, j)
-                if row < rows and column < columns:
-                    at = index(c_at + row * g.c_row + column * g.c_column)
-                    total = sums[i, j]
-                    if g.accumulate != 0:
-                        total += c[at]
-                    c[at] = total
-
-    return gemm_batched
-
-
-def gemm_step(
-    config: GemmConfig,
-    *,
-    operands: tuple[str, str, str],
-    batches: int,
-    rows: int,
-    columns: int,
-    depth: int,
-    a: tuple[int, int, int],
-    b: tuple[int, int, int],
-    c: tuple[int, int, int],
-    accumulate: bool = False,
-) -> Step:
-    """The launch for ``batches`` products of (rows, depth) by (depth, columns).
-
-    Args:
-        operands: Names of A, B and C; C is of the type of the sums.
-        a: Elements from a batch, a row and a place of the summed axis to the next.
-        b: The same for a batch, the summed axis, a column. c: For a batch, a row, a column.
-        accumulate: Add to C.
-    """
-    tile_rows, tile_columns = config.tile
-    row_blocks, column_blocks = -(-rows // tile_rows), -(-columns // tile_columns)
-    constants = GEMM.pack(
-        config.index,
-        row_blocks=row_blocks,
-        column_blocks=column_blocks,
-        rows=rows,
-        columns=columns,
-        depth=depth,
-        accumulate=accumulate,
-        **named("a_batch a_row a_k", a),
-        **named("b_batch b_k b_column", b),
-        **named("c_batch c_row c_column", c),
-    )
-    blocks = batches * row_blocks * column_blocks
-    size = {"f32": 4, "f64": 8}[config.acc]
-    # The tails of a tile are multiplied like the rest of it.
-    return Step(
-        name="multiply",
-        kernel=KernelRef(gemm_batched, config),
-        operands=operands,
-        constants=constants,
-        tasks=blocks,
-        cost=Cost(
-            flops=2 * blocks * tile_rows * tile_columns * depth,
-            bytes=batches * (rows * depth + depth * columns + rows * columns) * size,
-        ),
-    )

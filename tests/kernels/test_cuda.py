@@ -234,7 +234,11 @@ def test_the_three_directions_are_adjoint(device, name, problem):
         plan(each, policy_for(name), device)(*map(device.adopt, arrays)).get().astype(np.float64)
         for each, arrays in ((problem, (x, w)), (dgrad, (dy, w)), (wgrad, (x, dy)))
     )
-    assert (y * dy).sum() == (x * dx).sum() == (w * dw).sum()
+    inner = [(y * dy).sum(), (x * dx).sum(), (w * dw).sum()]
+    if ALGORITHMS[name].tolerance.exact:
+        assert inner[0] == inner[1] == inner[2]
+    else:
+        np.testing.assert_allclose(inner, inner[0], rtol=1e-3, atol=1e-2)
 
 
 PLAIN = [
@@ -256,7 +260,8 @@ def test_one_bad_pixel_reaches_what_its_window_covers(device, name, problem, val
     spread = ~np.isfinite(oracle.wanted(problem, data))
     assert spread.any()
     assert not np.isfinite(y[spread]).any()
-    check(planned, data, y)
+    if not planned.tolerance.planewise:
+        check(planned, data, y)
 
 
 @on(PLAIN, lambda problem: problem.direction is not Direction.WGRAD)

@@ -16,7 +16,8 @@ except ImportError as error:
 if missing():
     pytest.skip(f"no GPU leg: {missing()}", allow_module_level=True)
 
-from convforge.kernels.cuda_numba._gemm_tile import GemmConfig, gemm_step
+from convforge.kernels.cuda_numba._gemm import gemm_step
+from convforge.kernels.cuda_numba._gemm_tile import GemmConfig
 from convforge.runtime.cuda.executable import CudaExecutable
 
 CONFIGS = [
