@@ -12,17 +12,16 @@ from math import prod
 
 from numba import cuda
 
-from convforge.contract import Buffer, Cost, KernelRef, Program, Step
+from convforge.contract import Cost, KernelRef, Program, Step
 from convforge.kernels.cuda_numba._element import (
     LOAD_COST,
-    Types,
     divider,
     loader,
     number_type,
-    storer,
 )
 from convforge.kernels.cuda_numba._geometry import named, steps, three, three_axes
 from convforge.kernels.cuda_numba._rows import STRIP, THREADS, RowsConfig
+from convforge.kernels.cuda_numba._totals import totals_step
 from convforge.problem import ConvProblem, Order
 from convforge.runtime.cuda.jit import Constants, kernel
 
@@ -33,14 +32,13 @@ _MOST_SPLITS = 256
 ROW_SUMS = Constants(
     "RowSums",
     "items splits share channel_blocks wide lanes filters multiplier P Q strips_a_column "
-    "y_n y_k y_p y_q H W x_n x_c x_h x_w S stride_w dilation_w pad_h pad_w",
+    "y_n y_k y_p y_q H W x_n x_c x_h x_w S stride_w dilation_w pad_h pad_w weights w_k w_r w_s",
 )
-TOTALS = Constants("Totals", "elements splits accumulate R S w_k w_r w_s")
 
 
 @kernel(ROW_SUMS, threads=THREADS, registers={"f32": 120, "f64": 144})
 def conv_depthwise_row_sums(config):
-    """Partial sums ``[split, k, r, s]`` of dy times x."""
+    """Partial sums ``[split, weight]`` of dy times x; weights in their own memory order."""
     index, acc = number_type(config.index), number_type(config.acc)
     load_x, load_y = (loader(dtype, config.acc) for dtype in config.pointers[:2])
     divide = divider(config.index)
@@ -97,36 +95,10 @@ def conv_depthwise_row_sums(config):
             half = index(half >> 1)
         if thread < g.wide and k < g.filters:
             for r in range(R):
-                partial[index(((split * g.filters + k) * R + r) * g.S + s)] = shared[r, thread]
+                at = index(split * g.weights + k * g.w_k + r * g.w_r + s * g.w_s)
+                partial[at] = shared[r, thread]
 
     return conv_depthwise_row_sums
-
-
-@kernel(TOTALS, threads=THREADS, registers={"f32": 40, "f64": 48})
-def conv_depthwise_totals(config):
-    """Each weight's partial sums, in their order."""
-    index, acc = number_type(config.index), number_type(config.acc)
-    load, store, divide = (
-        loader(config.pointers[1], config.acc),
-        storer(config.pointers[1]),
-        divider(config.index),
-    )
-
-    def conv_depthwise_totals(g, partial, w):
-        i = index(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
-        if i >= g.elements:
-            return
-        total = acc(0)
-        for split in range(g.splits):
-            total += partial[index(split * g.elements + i)]
-        rest, s = divide(i, g.S)
-        k, r = divide(rest, g.R)
-        at = index(k * g.w_k + r * g.w_r + s * g.w_s)
-        if g.accumulate != 0:
-            total += load(w, at)
-        store(w, at, total)
-
-    return conv_depthwise_totals
 
 
 def _lanes(problem: ConvProblem) -> tuple[int, int]:
@@ -161,7 +133,7 @@ def row_sums_program(problem: ConvProblem, config: RowsConfig, splits: int) -> P
     w_k, _, _, w_r, w_s = steps(problem.w.order, problem.K, 1, problem.filter)
     wide, lanes = _lanes(problem)
     items, channel_blocks = _items(problem), -(-problem.K // wide)
-    elements, acc, dtype = prod(problem.w_shape), problem.acc, problem.w.dtype.value
+    weights = prod(problem.w_shape)
     constants = ROW_SUMS.pack(
         config.index,
         items=items,
@@ -178,11 +150,13 @@ def row_sums_program(problem: ConvProblem, config: RowsConfig, splits: int) -> P
         dilation_w=columns.dilation,
         pad_h=rows.pad_lo,
         pad_w=columns.pad_lo,
+        weights=weights,
+        **named("w_k w_r w_s", (w_k, w_r, w_s)),
         **named("P Q H W", (P, Q, H, W)),
         **named("y_n y_k y_p y_q", (y_n, y_k, y_p, y_q)),
         **named("x_n x_c x_h x_w", (x_n, x_c, x_h, x_w)),
     )
-    partial_bytes = splits * elements * acc.itemsize
+    partial_bytes = splits * weights * problem.acc.itemsize
     # A multiprocessor loads a quarter of what it multiplies.
     loads = LOAD_COST * ((STRIP - 1) * rows.stride + config.R + STRIP)
     sums = Step(
@@ -196,20 +170,5 @@ def row_sums_program(problem: ConvProblem, config: RowsConfig, splits: int) -> P
             bytes=problem.bytes + partial_bytes,
         ),
     )
-    totals = Step(
-        name="add",
-        kernel=KernelRef(conv_depthwise_totals, Types(config.index, acc.value, (acc.value, dtype))),
-        operands=("partial", "w"),
-        constants=TOTALS.pack(
-            config.index,
-            elements=elements,
-            splits=splits,
-            accumulate=problem.accumulate,
-            R=config.R,
-            S=columns.filter,
-            **named("w_k w_r w_s", (w_k, w_r, w_s)),
-        ),
-        tasks=-(-elements // THREADS),
-        cost=Cost(flops=splits * elements, bytes=partial_bytes),
-    )
-    return Program(steps=(sums, totals), buffers=(Buffer(name="partial", nbytes=partial_bytes),))
+    totals, buffer = totals_step(problem, config.index, splits)
+    return Program(steps=(sums, totals), buffers=(buffer,))

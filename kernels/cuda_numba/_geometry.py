@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from convforge.kernels.cuda_numba._element import inlined, number_type
-from convforge.problem import Axis, ConvProblem, Order, PadMode, PoolProblem, Problem
+from convforge.problem import Axis, ConvProblem, Direction, Order, PadMode, PoolProblem, Problem
 from convforge.runtime.cuda.jit import fits_int32
 
 MODES = (PadMode.ZEROS, PadMode.REFLECT, PadMode.REPLICATE, PadMode.CIRCULAR)
@@ -50,6 +50,23 @@ def index_of(problem: Problem) -> str:
     # Arrays without elements have steps all the same.
     sizes = [prod(max(extent, 1) for extent in shape) for shape in shapes]
     return fits_int32(*sizes, *reach)
+
+
+def gather_windows(problem: ConvProblem) -> dict[str, int]:
+    """``up tap start down mode`` of every axis, in fprop (and wgrad) or in dgrad.
+
+    Output o meets tap r at ``(o * up + r * tap + start) / down`` where that is a whole number;
+    ``mode`` says what is outside.
+    """
+    found: dict[str, int] = {}
+    for name, axis in zip("dhw", three_axes(problem.axes), strict=True):
+        found |= named(
+            f"up_{name} tap_{name} start_{name} down_{name} mode_{name}",
+            (1, -axis.dilation, axis.pad_lo, axis.stride, 0)
+            if problem.direction is Direction.DGRAD
+            else (axis.stride, axis.dilation, -axis.pad_lo, 1, MODES.index(axis.pad_mode)),
+        )
+    return found
 
 
 def named(names: str, values: tuple[int, ...]) -> dict[str, int]:

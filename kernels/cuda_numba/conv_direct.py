@@ -43,13 +43,12 @@ from convforge.kernels.cuda_numba._element import (
 )
 from convforge.kernels.cuda_numba._epilogue import finisher, post_code
 from convforge.kernels.cuda_numba._geometry import (
-    MODES,
+    gather_windows,
     index_of,
     named,
     source_of,
     steps,
     three,
-    three_axes,
 )
 from convforge.kernels.cuda_numba._outer import outer_step
 from convforge.problem import ConvProblem, Direction, DType, Problem
@@ -254,15 +253,6 @@ def _gather_step(problem: ConvProblem, config: GatherConfig) -> Step:
     pixels = problem.N * prod(target_size)
     pixel_blocks = -(-pixels // (PIXELS * THREADS))
     out_blocks = -(-group_out // config.outputs)
-    windows: dict[str, int] = {}
-    for name, axis in zip("dhw", three_axes(problem.axes), strict=True):
-        mode = MODES.index(axis.pad_mode)
-        windows |= named(
-            f"up_{name} tap_{name} start_{name} down_{name} mode_{name}",
-            (axis.stride, axis.dilation, -axis.pad_lo, 1, mode)
-            if fprop
-            else (1, -axis.dilation, axis.pad_lo, axis.stride, 0),
-        )
     constants = GATHER.pack(
         config.index,
         pixels=pixels,
@@ -281,7 +271,7 @@ def _gather_step(problem: ConvProblem, config: GatherConfig) -> Step:
         **named("target_n target_c target_d target_h target_w", target),
         **named("source_D source_H source_W", three(source_size)),
         **named("source_n source_c source_d source_h source_w", source),
-        **windows,
+        **gather_windows(problem),
     )
     loads, products = LOAD_COST * (PIXELS + config.outputs), PIXELS * config.outputs
     return Step(

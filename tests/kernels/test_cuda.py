@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from convforge import reference
-from convforge.contract import Rejected
+from convforge.contract import Rejected, UnsupportedProblem
 from convforge.plan import Plan, Policy, plan
 from convforge.problem import ConvProblem, Direction, Order, PoolKind, PoolProblem, PostOp, parse
 from convforge.runtime.dtypes import numpy_dtype
@@ -51,16 +52,24 @@ def accepted(name, problem):
     return ALGORITHMS[name].supports(problem, MACHINE) is None
 
 
-def on(problems, keep=lambda problem: True, directions=()):
-    """Parametrise a test over the algorithms and what each accepts, in all of ``directions``."""
+THINNED = {"cuda_numba.conv_im2col": 5}
+"""Algorithms that take every problem, through kernels that few problems tell apart."""
+
+
+def on(problems, keep=lambda problem: True, directions=(), thinned=MappingProxyType({})):
+    """Parametrise a test over the algorithms and what each accepts, in all of ``directions``.
+
+    An algorithm that is ``thinned`` runs on every so many-th problem.
+    """
     return pytest.mark.parametrize(
         ("name", "problem"),
         [
             pytest.param(name, problem, id=f"{name}-{problem}")
-            for problem in problems
+            for i, problem in enumerate(problems)
             if keep(problem)
             for name in ALGORITHMS
-            if accepted(name, problem)
+            if i % thinned.get(name, 1) == 0
+            and accepted(name, problem)
             and all(accepted(name, replace(problem, direction=d)) for d in directions)
         ],
     )
@@ -115,7 +124,7 @@ def test_small_integers(device, name, problem):
     check(planned, data, run(planned, data), exact=True)
 
 
-@on(EVERYTHING, lambda problem: problem.x.dtype.eps)
+@on(EVERYTHING, lambda problem: problem.x.dtype.eps, thinned=THINNED)
 def test_error_in_units_from_unaligned_arrays(device, name, problem):
     planned = plan(problem, policy_for(name), device)
     data = operands(problem)
@@ -140,6 +149,42 @@ def test_depthwise_strides_and_shared_pixels(device, problem):
     planned = plan(problem, policy_for("cuda_numba.conv_depthwise"), device)
     data = operands(problem, "integers")
     check(planned, data, run(planned, data), exact=True)
+
+
+CHUNKED = [
+    parse(f"{direction}:{types}")
+    for direction in Direction
+    for types in (
+        "f32:nhwc:n2c5h17w16_k9r3s3_p1x1",
+        "f32:n2c6h16w17_k4r3s2_st2x1_p1x1_d1x2_g2",
+        "f32:nhwc-kcrs-nchw:n3c8h15w14_k9r1s1",
+    )
+] + [parse("dgrad:f32:n1c5h14w13_k6r3s2_p1x1_mcircularxreflect")]
+
+
+@on(CHUNKED)
+def test_workspaces_stay_within_their_limit(device, name, problem):
+    whole = plan(problem, policy_for(name), device)
+    data = operands(problem, "integers")
+    check(whole, data, run(whole, data), exact=True)
+    if not whole.workspace_bytes:
+        return
+    least = whole.workspace_bytes
+    for part in (2, 4):
+        policy = replace(policy_for(name), workspace_limit=whole.workspace_bytes // part)
+        try:
+            planned = plan(problem, policy, device)
+        except UnsupportedProblem as error:
+            assert "workspace_limit" in str(error)
+            continue
+        least = planned.workspace_bytes
+        assert least <= policy.workspace_limit
+        check(planned, data, run(planned, data), exact=True)
+    none = replace(policy_for(name), workspace_limit=63)
+    with pytest.raises(UnsupportedProblem, match="needs more than workspace_limit=63"):
+        plan(problem, none, device)
+    if name == "cuda_numba.conv_im2col":
+        assert least < whole.workspace_bytes or whole.workspace_bytes < 1 << 14
 
 
 LONG_SUMS = [
@@ -211,7 +256,7 @@ HUGE_POOLS = ["fprop:avg:f32:n1c3h6w6_r2s2+divisor2147483648"]
     + [*map(parse, HUGE_POOLS)]
 )
 def test_large_problems_have_64_bit_indices(name, problem):
-    (config,) = ALGORITHMS[name].configs(problem, MACHINE, 1 << 30)
+    (config,) = ALGORITHMS[name].configs(problem, MACHINE, 1 << 60)
     assert config.index == "i64"
     # What is handed over fits its type, else this raises.
     ALGORITHMS[name].program(problem, config, MACHINE)
