@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _MODULES = ("autograd", "functional", "nn", "ops", "optim", "reference")
+# Found where they are asked for, not listed: what they are for may not be installed.
+_INTEGRATIONS = ("torch",)
 _NAMES = {
     "autograd": ("Tensor", "enable_grad", "is_grad_enabled", "no_grad"),
     "contract": ("UnsupportedProblem",),
@@ -67,6 +69,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from convforge.functional import max_pool1d as max_pool1d
     from convforge.functional import max_pool2d as max_pool2d
     from convforge.functional import max_pool3d as max_pool3d
+    from convforge.integrations import torch as torch
     from convforge.plan import plan as plan
     from convforge.policy import Policy as Policy
     from convforge.problem import parse as parse
@@ -92,7 +95,7 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _INTEGRATIONS:
         return importlib.import_module(f"convforge.{name}")
     home = _HOMES.get(name)
     if home is None:

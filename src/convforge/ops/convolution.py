@@ -114,10 +114,18 @@ def conv_dgrad(args: ConvArguments, grad_output: Any, weight: Any, input_size: S
     return home_of(grad_output)(call.input_gradient(dy, w, args.policy))
 
 
-def conv_wgrad(args: ConvArguments, input: Any, grad_output: Any, weight_size: Shape) -> Any:
+def conv_wgrad(
+    args: ConvArguments,
+    input: Any,
+    grad_output: Any,
+    weight_size: Shape,
+    *,
+    order: Order = Order.CHANNELS_FIRST,
+) -> Any:
     """Gradient of :func:`conv` with respect to weights of shape ``weight_size``.
 
-    Nothing is conjugated; ``args.policy`` may name an algorithm for it.
+    It lies in memory in ``order``. Nothing is conjugated; ``args.policy`` may name an algorithm
+    for it.
 
     Raises:
         TypeError, ValueError: Arguments that are no gradient of a convolution.
@@ -125,7 +133,7 @@ def conv_wgrad(args: ConvArguments, input: Any, grad_output: Any, weight_size: S
     x, dy = as_array(input, "input"), as_array(grad_output, "grad_output")
     device = common_device(input=x, grad_output=dy)
     shape = tuple(arguments.integer("weight_size", size) for size in weight_size)
-    spec = (shape, strides_in(Order.CHANNELS_FIRST, shape, x.dtype.itemsize), x.dtype)
+    spec = (shape, strides_in(order, shape, x.dtype.itemsize), x.dtype)
     call = _resolve(_bare(args), get_num_threads(), device, spec_of(x), spec, None, None)
     return home_of(input)(call.weight_gradient(x, dy, args.policy))
 

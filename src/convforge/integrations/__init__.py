@@ -1,0 +1,1 @@
+"""Ways into other frameworks. Each is imported only where it is asked for."""
