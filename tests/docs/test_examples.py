@@ -11,10 +11,14 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+NEEDS = {"pytorch.md": "torch"}
+"""Pages about a framework that may not be installed."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_run(page):
+    if page.name in NEEDS:
+        pytest.importorskip(NEEDS[page.name])
     text = page.read_text(encoding="utf-8")
     namespace: dict[str, object] = {"__name__": "__page__"}
     for block in BLOCK.finditer(text):

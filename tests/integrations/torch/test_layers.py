@@ -277,13 +277,28 @@ def test_use_for_layers_and_training(net):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_use_around_compiled_code(net):
-    torch._dynamo.reset()
-    compiled = torch.compile(net, backend="aot_eager")
+def test_use_around_and_inside_compiled_code(net):
+    from torch._dynamo.testing import EagerAndRecordGraphs
+
+    def convolves_here(graph):
+        return any("convforge.fprop" in str(node.target) for node in graph.graph.nodes)
+
+    def inside(x):
+        with ct.use(policy=convforge.Policy(accuracy="strict")):
+            return net(x)
+
     wanted = net(X)
+    torch._dynamo.reset()
+    graphs = EagerAndRecordGraphs()
+    compiled = torch.compile(net, backend=graphs, fullgraph=True)
     with ct.use():
         torch.testing.assert_close(compiled(X), wanted)
+    assert convolves_here(graphs.graphs[-1])
     torch.testing.assert_close(compiled(X), wanted)
+    assert not convolves_here(graphs.graphs[-1])  # compiled anew, for outside of the block
+    compiled = torch.compile(inside, backend=graphs, fullgraph=True)
+    torch.testing.assert_close(compiled(X), wanted)
+    assert convolves_here(graphs.graphs[-1])
 
 
 def test_data_parallel_training(net, tmp_path):

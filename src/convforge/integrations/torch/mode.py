@@ -18,7 +18,8 @@ from convforge.integrations.torch import (
     pooling,
     unpooling,
 )
-from convforge.integrations.torch.policies import policy_of, word_of
+from convforge.integrations.torch.policies import word_of
+from convforge.ops.arguments import policy_with
 
 if TYPE_CHECKING:
     from convforge.policy import Policy
@@ -34,15 +35,16 @@ def use(policy: Policy | None = None, *, algorithm: str | None = None) -> Any:
     Raises:
         TypeError, ValueError: Not a policy.
     """
-    return _Use(word_of(policy, algorithm))
+    word_of(policy, algorithm)
+    return _Use(policy if algorithm is None else policy_with(policy, algorithm))
 
 
 class _Use(TorchFunctionMode):
     """Sends calls of PyTorch's functions to those of the same name here."""
 
-    def __init__(self, word: str) -> None:
+    def __init__(self, policy: Policy | None) -> None:
         super().__init__()
-        self.policy = policy_of(word)
+        self.policy = policy
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         ours = _OURS.get(func)
