@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 _MODULES = ("autograd", "functional", "nn", "ops", "optim", "reference")
 # Found where they are asked for, not listed: what they are for may not be installed.
-_INTEGRATIONS = ("torch",)
+_INTEGRATIONS = ("keras", "torch")
 _NAMES = {
     "autograd": ("Tensor", "enable_grad", "is_grad_enabled", "no_grad"),
     "contract": ("UnsupportedProblem",),
@@ -105,4 +105,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES, *_HOMES])
+    return sorted([*globals(), *_MODULES, *_INTEGRATIONS, *_HOMES])

@@ -9,7 +9,7 @@ from convforge.arrays import Array, as_numpy
 from convforge.autograd import Tensor
 from convforge.autograd.elementary import Permute, Reshape
 from convforge.functional.convolution import convolve, lengthen
-from convforge.ops import conv_arguments
+from convforge.ops import Prepare, conv_arguments
 from convforge.ops.arguments import ints, spread
 
 Pair = tuple[int, int]
@@ -64,8 +64,8 @@ def cropped_transpose(
     dilations: tuple[int, ...],
     groups: int = 1,
     *,
-    layout: str | None = None,
-    out_dtype: Any = None,
+    prepare: Prepare | None = None,
+    **keywords: Any,
 ) -> Any:
     """Transposed convolution, less so many elements at both ends of every axis.
 
@@ -83,7 +83,7 @@ def cropped_transpose(
     args = conv_arguments(
         len(strides), strides, [(low, max(high, 0)) for low, high in crops], dilations, groups,
         transposed=True, output_padding=[max(-high, 0) for _, high in crops],
-        layout=layout, out_dtype=out_dtype,
+        **keywords,
     )  # fmt: skip
     args, input = lengthen(args, input)
-    return convolve(args, input, weight, bias)
+    return convolve(args, input, weight, bias, prepare=prepare)

@@ -5,7 +5,8 @@ depends on the input's extents and puts an odd element at the end; its averages 
 out, and what transposed convolution has too much is cut off at the end first.
 
 Unlike Keras nothing is cast: arrays of one call have one type. A window or kernel that does not fit
-into the image raises.
+into the image raises. Convolutions take ``bias`` and ``activation`` too, by keyword only, as layers
+have them; both are applied before the result leaves the registers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from convforge.conventions.common import Pair, cropped_transpose, each, permute, rank_of, reshape
 from convforge.functional import convolution
 from convforge.functional.pooling import pool
-from convforge.ops import adaptive_arguments, pool_arguments
+from convforge.ops import Prepare, adaptive_arguments, pool_arguments
 from convforge.problem import Order, PoolKind
 
 
@@ -26,6 +27,10 @@ def conv(
     padding: str = "valid",
     data_format: str | None = None,
     dilation_rate: Any = 1,
+    *,
+    bias: Any = None,
+    activation: str | None = None,
+    prepare: Prepare | None = None,
 ) -> Any:
     """Convolution, with as many groups as the kernel's channels go into the input's.
 
@@ -36,6 +41,9 @@ def conv(
         padding: ``"valid"``, ``"same"``, or on one axis ``"causal"``.
         data_format: None is ``"channels_last"``.
         dilation_rate: Distance of the kernel's taps.
+        bias: Added to each output channel.
+        activation: Applied last: relu, relu6, silu, gelu or gelu_tanh.
+        prepare: Hands plans the weights that a layer keeps.
 
     Raises:
         TypeError, ValueError: An argument of the wrong kind, shape or type.
@@ -48,8 +56,8 @@ def conv(
     # The kernel's last axes come first: (K, C // groups, R, S).
     weight = permute(kernel, (rank + 1, rank, *range(rank)))
     return convolution.conv(
-        rank, inputs, weight, None, strides, _word(padding, causal=True), dilation_rate,
-        C // taken if taken else 1, layout=layout,
+        rank, inputs, weight, bias, strides, _word(padding, causal=True), dilation_rate,
+        C // taken if taken else 1, layout=layout, activation=activation, prepare=prepare,
     )  # fmt: skip
 
 
@@ -60,6 +68,10 @@ def depthwise_conv(
     padding: str = "valid",
     data_format: str | None = None,
     dilation_rate: Any = 1,
+    *,
+    bias: Any = None,
+    activation: str | None = None,
+    prepare: Prepare | None = None,
 ) -> Any:
     """Convolution of every channel with filters of its own; the kernel is ``(R, S, C, m)``.
 
@@ -70,8 +82,8 @@ def depthwise_conv(
     *taps, C, multiplier = kernel.shape
     weight = reshape(permute(kernel, (rank, rank + 1, *range(rank))), (C * multiplier, 1, *taps))
     return convolution.conv(
-        rank, inputs, weight, None, strides, _word(padding), dilation_rate, C,
-        layout=_layout(data_format, rank),
+        rank, inputs, weight, bias, strides, _word(padding), dilation_rate, C,
+        layout=_layout(data_format, rank), activation=activation, prepare=prepare,
     )  # fmt: skip
 
 
@@ -83,10 +95,15 @@ def separable_conv(
     padding: str = "valid",
     data_format: str | None = None,
     dilation_rate: Any = 1,
+    *,
+    bias: Any = None,
+    activation: str | None = None,
 ) -> Any:
     """:func:`depthwise_conv`, then :func:`conv` with a kernel ``(1, 1, C * m, K)``."""
     y = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
-    return conv(y, pointwise_kernel, data_format=data_format)
+    return conv(
+        y, pointwise_kernel, data_format=data_format, bias=bias, activation=activation,
+    )  # fmt: skip
 
 
 def conv_transpose(
@@ -97,6 +114,10 @@ def conv_transpose(
     output_padding: Any = None,
     data_format: str | None = None,
     dilation_rate: Any = 1,
+    *,
+    bias: Any = None,
+    activation: str | None = None,
+    prepare: Prepare | None = None,
 ) -> Any:
     """Transposed convolution; the kernel is ``(R, S, K, C)``.
 
@@ -123,7 +144,10 @@ def conv_transpose(
     ]
     weight = permute(kernel, (rank + 1, rank, *range(rank)))
     layout = _layout(data_format, rank)
-    return cropped_transpose(inputs, weight, None, steps, crops, spans, layout=layout)
+    return cropped_transpose(
+        inputs, weight, bias, steps, crops, spans,
+        layout=layout, activation=activation, prepare=prepare,
+    )  # fmt: skip
 
 
 def _crop(k: int, stride: int, extra: int | None, same: bool) -> Pair:

@@ -1,1 +1,4 @@
-"""Ways into other frameworks. Each is imported only where it is asked for."""
+"""Other frameworks' layers and functions, computed by this package's kernels.
+
+Each is imported when it is first asked for, and needs the framework it is named for.
+"""

@@ -1,0 +1,31 @@
+"""The way from the tensors of Keras's backend to functions of arrays, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+_BACKENDS = ("torch", "numpy")
+
+if keras.config.backend() not in _BACKENDS:
+    raise ImportError(
+        f"Keras runs on its {keras.config.backend()} backend, and convforge.keras computes on "
+        f"{' and '.join(_BACKENDS)}: set KERAS_BACKEND=torch before Keras is imported"
+    )
+
+if keras.config.backend() == "torch":
+    from convforge.integrations.keras.torch_ import is_abstract, run
+else:
+
+    def is_abstract(tensor: Any) -> bool:
+        """Whether a tensor has a shape and no elements; here every one has elements."""
+        return False
+
+    def run(function: Callable[..., Any], *tensors: Any) -> Any:
+        """Call a function of arrays with tensors of the backend, which are arrays."""
+        return function(*tensors)
+
+
+__all__ = ["is_abstract", "run"]

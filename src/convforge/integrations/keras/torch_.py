@@ -1,0 +1,62 @@
+"""Functions of arrays in PyTorch's graph of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from convforge.arrays import as_numpy, home_of
+from convforge.autograd import Tensor, enable_grad
+
+
+def is_abstract(tensor: Any) -> bool:
+    """Whether a tensor has a shape and no elements: Keras asks so for a result's shape."""
+    return tensor.is_meta  # type: ignore[no-any-return]
+
+
+@torch.compiler.disable
+def run(function: Callable[..., Any], *tensors: Any) -> Any:
+    """Call a function of arrays with tensors, recorded where PyTorch records.
+
+    Args:
+        function: Takes arrays, or Tensors and records what it does with them; returns one.
+        tensors: Tensors in host memory, or None.
+    """
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _Recorded.apply(function, *tensors)
+    return function(*[None if t is None else t.detach() for t in tensors])
+
+
+class _Recorded(torch.autograd.Function):
+    """One node of PyTorch's graph, inside which our own tape records."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Any], *tensors: Any) -> Any:
+        leaves = [
+            None if t is None else Tensor(as_numpy(t.detach(), "input"), requires_grad=needed)
+            for t, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)
+        ]
+        with enable_grad():
+            result = function(*leaves)
+        ctx.leaves, ctx.result = leaves, result
+        # PyTorch raises if one of them is written to before the way back reads it.
+        ctx.save_for_backward(*tensors)
+        return home_of(tensors[0])(result.data)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Any) -> tuple[Any, ...]:
+        tensors = ctx.saved_tensors
+        # PyTorch may come again, and drops the node when it will not.
+        ctx.result.backward(as_numpy(grad.detach(), "grad"), retain_graph=True)
+        grads: list[Any] = []
+        for tensor, leaf in zip(tensors, ctx.leaves, strict=True):
+            if leaf is None or leaf.grad is None:
+                grads.append(None)
+                continue
+            grads.append(home_of(tensor)(leaf.grad.data))
+            leaf.grad = None
+        return None, *grads
