@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from convforge.arrays import Array
+
 _BACKENDS = ("torch", "numpy")
 
 if keras.config.backend() not in _BACKENDS:
@@ -16,16 +18,34 @@ if keras.config.backend() not in _BACKENDS:
     )
 
 if keras.config.backend() == "torch":
-    from convforge.integrations.keras.torch_ import is_abstract, run
+    from convforge.integrations.keras.torch_ import (
+        array_of,
+        is_abstract,
+        is_recorded,
+        run,
+        version_of,
+    )
 else:
 
     def is_abstract(tensor: Any) -> bool:
         """Whether a tensor has a shape and no elements; here every one has elements."""
         return False
 
+    def is_recorded(*tensors: Any) -> bool:
+        """Whether gradients are recorded; this backend has none."""
+        return False
+
+    def array_of(tensor: Any) -> Array:
+        """A tensor's elements, over the same memory."""
+        return tensor  # type: ignore[no-any-return]
+
+    def version_of(tensor: Any) -> int:
+        """How often a tensor was written to, as far as its backend counts."""
+        return 0
+
     def run(function: Callable[..., Any], *tensors: Any) -> Any:
         """Call a function of arrays with tensors of the backend, which are arrays."""
         return function(*tensors)
 
 
-__all__ = ["is_abstract", "run"]
+__all__ = ["array_of", "is_abstract", "is_recorded", "run", "version_of"]

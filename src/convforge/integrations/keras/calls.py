@@ -15,7 +15,8 @@ import keras
 
 from convforge.conventions import keras as rules
 from convforge.conventions.common import reshape
-from convforge.integrations.keras.backends import is_abstract, run
+from convforge.integrations.keras.backends import is_abstract, is_recorded, run
+from convforge.integrations.keras.weights import keep
 
 _FUSED = {
     keras.activations.linear: None,
@@ -47,31 +48,40 @@ def _concrete(call: Call) -> Call:
     return either
 
 
-def _convolve(layer: Any, operator: Call, inputs: Any, *kernels: Any, **settings: Any) -> Any:
-    """The operator with the layer's strides and so on, its bias and its activation."""
-    activation = layer.activation
+def _convolve(
+    layer: Any, operator: Call, inputs: Any, kernel: Any, *, last: bool = True, **settings: Any
+) -> Any:
+    """The operator with the layer's strides and so on; the last one has bias and activation."""
+    bias = layer.bias if last and layer.use_bias else None
+    activation = layer.activation if last else None
     word = None if activation is None else _FUSED.get(activation)
-    count = len(kernels)
-
-    def function(inputs: Any, *weights: Any) -> Any:
-        return operator(
-            inputs, *weights[:count], layer.strides, layer.padding,
-            data_format=layer.data_format, dilation_rate=layer.dilation_rate,
-            bias=weights[count], activation=word, **settings,
-        )  # fmt: skip
-
-    bias = layer.bias if layer.use_bias else None
-    weights = [None if w is None else keras.ops.convert_to_tensor(w) for w in (*kernels, bias)]
-    y = run(function, inputs, *weights)
+    operator = partial(
+        operator, padding=layer.padding, data_format=layer.data_format, activation=word, **settings
+    )
+    x, b = inputs, None if bias is None else keras.ops.convert_to_tensor(bias)
+    w = keras.ops.convert_to_tensor(kernel)
+    if _is_stored(kernel) and not is_recorded(x, w, b):
+        kept = keep(layer, w, depthwise=operator.func is rules.depthwise_conv)
+        y = run(lambda x, b: operator(x, kept.array, bias=b, prepare=kept), x, b)
+    else:
+        y = run(lambda x, w, b: operator(x, w, bias=b), x, w, b)
     return y if activation is None or activation in _FUSED else activation(y)
+
+
+def _steps(layer: Any) -> dict[str, Any]:
+    return {"strides": layer.strides, "dilation_rate": layer.dilation_rate}
+
+
+def _is_stored(kernel: Any) -> bool:
+    """Whether the layer has the tensor itself: not cast for this call, nor made by LoRA."""
+    return isinstance(kernel, keras.Variable) and kernel.value is kernel.value
 
 
 def convolution_op(self: Any, inputs: Any, kernel: Any) -> Any:
     """The convolution alone, for subclasses that do something to the kernel first."""
     function = partial(
-        rules.conv, strides=self.strides, padding=self.padding, data_format=self.data_format,
-        dilation_rate=self.dilation_rate,
-    )  # fmt: skip
+        rules.conv, padding=self.padding, data_format=self.data_format, **_steps(self)
+    )
     if is_abstract(inputs):
         return keras.layers.Conv2D.convolution_op(self, inputs, kernel)
     return run(function, inputs, keras.ops.convert_to_tensor(kernel))
@@ -85,28 +95,29 @@ def conv(self: Any, inputs: Any) -> Any:
     """Convolution in groups."""
     if type(self).convolution_op not in OPS:
         return of_keras(self)(inputs)  # which calls the subclass's
-    return _convolve(self, rules.conv, inputs, self.kernel)
+    return _convolve(self, rules.conv, inputs, self.kernel, **_steps(self))
 
 
 @_concrete
 def depthwise_conv(self: Any, inputs: Any) -> Any:
     """Convolution of each channel by itself."""
-    return _convolve(self, rules.depthwise_conv, inputs, self.kernel)
+    return _convolve(self, rules.depthwise_conv, inputs, self.kernel, **_steps(self))
 
 
 @_concrete
 def separable_conv(self: Any, inputs: Any) -> Any:
     """Depthwise, then pointwise."""
-    kernels = self.depthwise_kernel, self.pointwise_kernel
-    return _convolve(self, rules.separable_conv, inputs, *kernels)
+    y = _convolve(
+        self, rules.depthwise_conv, inputs, self.depthwise_kernel, last=False, **_steps(self)
+    )
+    return _convolve(self, rules.conv, y, self.pointwise_kernel)
 
 
 @_concrete
 def conv_transpose(self: Any, inputs: Any) -> Any:
     """Transposed convolution."""
-    return _convolve(
-        self, rules.conv_transpose, inputs, self.kernel, output_padding=self.output_padding
-    )
+    extra = {"output_padding": self.output_padding}
+    return _convolve(self, rules.conv_transpose, inputs, self.kernel, **_steps(self), **extra)
 
 
 @_concrete

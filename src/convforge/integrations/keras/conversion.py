@@ -7,6 +7,7 @@ from types import MethodType
 from typing import Any
 
 from convforge.integrations.keras import calls, layers
+from convforge.integrations.keras.weights import forget
 
 # Keras's layers share a function where they compute the same.
 _CLASSES: list[Any] = [ours for ours in vars(layers).values() if isinstance(ours, type)]
@@ -50,6 +51,7 @@ def restore(model: Any) -> list[str]:
         call = vars(layer).get("call")
         if getattr(call, "__func__", None) in _OURS.values():
             del vars(layer)["call"]
+            forget(layer)
             changed.append(layer.path)
     return changed
 

@@ -8,13 +8,28 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from convforge.arrays import as_numpy, home_of
+from convforge.arrays import Array, as_numpy, home_of
 from convforge.autograd import Tensor, enable_grad
 
 
 def is_abstract(tensor: Any) -> bool:
     """Whether a tensor has a shape and no elements: Keras asks so for a result's shape."""
     return tensor.is_meta  # type: ignore[no-any-return]
+
+
+def is_recorded(*tensors: Any) -> bool:
+    """Whether gradients of what these tensors make are recorded."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def array_of(tensor: Any) -> Array:
+    """A tensor's elements, over the same memory."""
+    return as_numpy(tensor.detach(), "tensor")
+
+
+def version_of(tensor: Any) -> int:
+    """How often a tensor was written to, as far as PyTorch counts."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 @torch.compiler.disable
@@ -25,9 +40,10 @@ def run(function: Callable[..., Any], *tensors: Any) -> Any:
         function: Takes arrays, or Tensors and records what it does with them; returns one.
         tensors: Tensors in host memory, or None.
     """
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+    if is_recorded(*tensors):
         return _Recorded.apply(function, *tensors)
-    return function(*[None if t is None else t.detach() for t in tensors])
+    result = function(*[None if t is None else array_of(t) for t in tensors])
+    return home_of(tensors[0])(result)
 
 
 class _Recorded(torch.autograd.Function):
@@ -36,7 +52,7 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Any], *tensors: Any) -> Any:
         leaves = [
-            None if t is None else Tensor(as_numpy(t.detach(), "input"), requires_grad=needed)
+            None if t is None else Tensor(array_of(t), requires_grad=needed)
             for t, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)
         ]
         with enable_grad():
@@ -51,7 +67,7 @@ class _Recorded(torch.autograd.Function):
     def backward(ctx: Any, grad: Any) -> tuple[Any, ...]:
         tensors = ctx.saved_tensors
         # PyTorch may come again, and drops the node when it will not.
-        ctx.result.backward(as_numpy(grad.detach(), "grad"), retain_graph=True)
+        ctx.result.backward(array_of(grad), retain_graph=True)
         grads: list[Any] = []
         for tensor, leaf in zip(tensors, ctx.leaves, strict=True):
             if leaf is None or leaf.grad is None:
