@@ -27,7 +27,8 @@ def convert(model: Any) -> list[str]:
         model: A model or a layer of Keras, built or not.
 
     Returns:
-        The paths of the layers that now compute by our kernels. Layers whose class has a
+        The paths of the layers that now compute by our kernels, their names before they are built.
+        Layers whose class has a
         ``call`` or a ``convolution_op`` of its own are left alone.
     """
     changed = []
@@ -36,7 +37,7 @@ def convert(model: Any) -> list[str]:
         own_op = getattr(type(layer), "convolution_op", None) not in (None, *calls.OPS)
         if ours is not None and not own_op and "call" not in vars(layer):
             vars(layer)["call"] = MethodType(ours, layer)
-            changed.append(layer.path)
+            changed.append(layer.path or layer.name)
     return changed
 
 
@@ -52,7 +53,7 @@ def restore(model: Any) -> list[str]:
         if getattr(call, "__func__", None) in _OURS.values():
             del vars(layer)["call"]
             forget(layer)
-            changed.append(layer.path)
+            changed.append(layer.path or layer.name)
     return changed
 
 
