@@ -40,7 +40,7 @@ from convforge.runtime.cuda.device import Device, DeviceMemoryError
 from convforge.runtime.cuda.executable import CudaExecutable
 from convforge.runtime.dtypes import numpy_dtype
 from convforge.runtime.memory import aligned_empty, array_address
-from convforge.runtime.results import aligned_array
+from convforge.runtime.results import aligned_array, is_small
 
 __all__ = ["Explanation", "Plan", "Policy", "PreparedWeights", "numpy_dtype", "plan"]
 
@@ -136,9 +136,13 @@ class Plan:
             for op in getattr(problem, "post", ())
             if op.reads_operand
         )
+        self._is_small = is_small(self._out_shape, self._out_dtype)
+        self._accumulates = getattr(problem, "accumulate", False)
         self._has_indices = getattr(problem, "indices", False) and self._output == "y"
         first = self.program.steps[0].kernel.function
         self.on_host = device is None and not isinstance(first, _jitted_type())
+        # Nothing but inputs and an output: all that the quick way out of a call asks.
+        self._is_bare = not (self.on_host or self._extras or self._has_indices)
         self._names = [
             *self._inputs,
             self._output,
@@ -262,7 +266,9 @@ class Plan:
             return self._call_on(self.device, arrays, {"bias": bias, "residual": residual}, out)
         prepared = False
         addresses = []
-        for array, (name, shape, dtype) in zip(arrays, self._checks, strict=True):
+        # Written for small calls: no keyword, and one flag for what nearly all arrays are.
+        for i, (name, shape, dtype) in enumerate(self._checks):
+            array = arrays[i]
             if name == "w" and type(array) is PreparedWeights:
                 self._require_format(array)
                 array, prepared = array.data, self.weight_format is not None
@@ -270,19 +276,25 @@ class Plan:
                 type(array) is not np.ndarray
                 or array.shape != shape
                 or array.dtype is not dtype
-                or not (array.flags.c_contiguous and array.flags.aligned)
+                or not array.flags.carray
             ):
                 require(self.problem, name, array, shape, dtype)
             addresses.append(array_address(array))
         if out is None:
-            if getattr(self.problem, "accumulate", False):
+            if self._accumulates:
                 raise ValueError(f"{self.problem} adds to its output: out must be given")
-            out = aligned_array(self._out_shape, self._out_dtype, addresses[0])
+            if self._is_small:
+                out = np.empty(self._out_shape, self._out_dtype)
+            else:
+                out = aligned_array(self._out_shape, self._out_dtype, addresses[0])
         else:
             require(self.problem, "out", out, self._out_shape, self._out_dtype)
             plain = [a.data if type(a) is PreparedWeights else a for a in arrays]
             require_writable(self.problem, out, [*plain, bias, residual])
         addresses.append(array_address(out))
+        if self._is_bare and bias is None and residual is None:
+            (self._prepared if prepared else self._plain).run(addresses)
+            return out
         if self._extras or bias is not None or residual is not None:
             addresses += self._extra_addresses({"bias": bias, "residual": residual})
         if self.on_host:

@@ -99,6 +99,11 @@ def _lease(nbytes: int) -> np.ndarray:
     return np.asarray(_Lease(block))
 
 
+def is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether :func:`aligned_array` leaves it to NumPy where an array lies."""
+    return math.prod(shape) * dtype.itemsize < _WORTH_ALIGNING
+
+
 def aligned_array(shape: tuple[int, ...], dtype: np.dtype, beside: int = 0) -> np.ndarray:
     """An uninitialised array on a cache line, so that no vector of it lies across two.
 
@@ -109,9 +114,9 @@ def aligned_array(shape: tuple[int, ...], dtype: np.dtype, beside: int = 0) -> n
     Args:
         beside: Address of an array that is read while this one is written.
     """
-    nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes < _WORTH_ALIGNING:
+    if is_small(shape, dtype):
         return np.empty(shape, dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
     room = nbytes + _PAGE_BYTES
     large = nbytes >= _WORTH_KEEPING
     raw = _lease(room) if large else np.empty(room, np.uint8)
