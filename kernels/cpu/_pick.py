@@ -99,6 +99,23 @@ def unforeseen(context, number):
 
 
 @intrinsic
+def pick_one(context, source, numbers):
+    """Lanes of one register, of numbers or of positions."""
+    wanted = VectorType(f"i{8 * source.itemsize}", source.lanes)
+
+    def codegen(context, builder, signature, args):
+        values, numbers = args
+        if source.lanes * source.itemsize < 64:
+            return _pick_avx2(builder, source, values, values, numbers)
+        short = {"f32": "sf", "f64": "df", "i32": "si", "i64": "di"}[source.element]
+        name = f"llvm.x86.avx512.permvar.{short}.512"
+        function = declare(builder, name, source.llvm, [source.llvm, numbers.type])
+        return builder.call(function, [values, numbers])
+
+    return source(source, wanted), codegen
+
+
+@intrinsic
 def pick(context, low, high, numbers):
     """Lanes of ``low``, or from the number of its lanes on those of ``high``."""
     wanted = VectorType(f"i{8 * low.itemsize}", low.lanes)

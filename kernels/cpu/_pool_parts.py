@@ -76,50 +76,66 @@ def _reach(some: list[list[int]]) -> range:
     return range(min(taps[0] for taps in met), max(taps[-1] for taps in met) + 1)
 
 
-def _fits(some: list[list[int]], lanes: int) -> bool:
-    """Whether two registers hold what some columns meet, and a lane for those that meet less."""
+def _fits(some: list[list[int]], room: int, named: bool) -> bool:
+    """Whether so many lanes hold what some columns meet, and one for those that meet less."""
     uneven = len({len(taps) for taps in some}) > 1 or not some[0]
-    return len(_reach(some)) <= 2 * lanes - uneven
+    return len(_reach(some)) <= room - (uneven and not named)
 
 
-def _part_of(begin: int, some: list[list[int]], counts: list[int], lanes: int) -> Part:
+def _part_of(
+    begin: int, some: list[list[int]], counts: list[int], lanes: int, room: int, named: bool
+) -> Part:
     reach, most = _reach(some), max(1, *map(len, some))
-    absent, behind = 2 * lanes - 1, [1] * (lanes - len(some))
+    behind = [1] * (lanes - len(some))
+
+    def lane(taps: list[int], t: int) -> int:
+        if t < len(taps):
+            return taps[t] - reach.start
+        if not named:
+            return room - 1
+        return next(lane for lane in range(room) if lane + reach.start not in taps)
+
     return Part(
         source=reach.start,
         count=len(reach),
         target=begin,
         width=len(some),
-        taps=tuple(
-            (*[each[t] - reach.start if t < len(each) else absent for each in some], *behind)
-            for t in range(most)
-        ),
+        taps=tuple((*[lane(each, t) for each in some], *behind) for t in range(most)),
         counts=(*counts, *behind),
     )
 
 
 @lru_cache(maxsize=256)
-def _cut(span: Span, include_pad: bool, lanes: int) -> tuple[Part, ...]:
-    """A row of the target by parts of at most a register; none where two are too few."""
+def _cut(span: Span, include_pad: bool, lanes: int, named: bool) -> tuple[Part, ...]:
+    """See :func:`parts_of`."""
+    room = lanes if named else 2 * lanes
     met, counts = meetings(span, include_pad)
     parts: list[Part] = []
     begin = 0
     while begin < len(met):
         end = begin + 1
-        while end < min(begin + lanes, len(met)) and _fits(met[begin : end + 1], lanes):
+        while end < min(begin + lanes, len(met)) and _fits(met[begin : end + 1], room, named):
             end += 1
-        if not _fits(met[begin:end], lanes):
+        if not _fits(met[begin:end], room, named):
             return ()
-        parts.append(_part_of(begin, met[begin:end], counts[begin:end], lanes))
+        parts.append(_part_of(begin, met[begin:end], counts[begin:end], lanes, room, named))
         begin = end
     return tuple(parts)
 
 
-def parts_of(problem: PoolProblem, lanes: int) -> tuple[Part, ...]:
-    """A row of the target by parts of at most a register; none where two are too few."""
+def parts_of(problem: PoolProblem, lanes: int, named: bool = False) -> tuple[Part, ...]:
+    """A row of the target by parts of at most a register, each from two of the source.
+
+    Args:
+        named: From one. Who meets less picks a lane that it does not meet, as what a lane holds
+            says where it belongs; else it picks one behind those that are met.
+
+    Returns:
+        None where that many registers are too few.
+    """
     if max(*problem.size, *problem.out) > _LONGEST:
         return ()
-    return _cut(spans(problem)[2], problem.count_include_pad, lanes)
+    return _cut(spans(problem)[2], problem.count_include_pad, lanes, named)
 
 
 def pack_part(part: Part, size: int) -> bytes:

@@ -70,20 +70,27 @@ def can_program(problem: PoolProblem, machine: Machine) -> bool:
     lanes = machine.vector_bytes // problem.x.dtype.itemsize
     if not can_pick(machine) or problem.indices:
         return False
-    parts = parts_of(problem, lanes)
     mean = problem.kind is PoolKind.AVG
+    if problem.direction is Direction.DGRAD and not mean:
+        return _can_send(problem, lanes)
+    parts = parts_of(problem, lanes)
     if not parts or len(parts) > _MOST_PARTS:
         return False
     if not mean and len(parts) * max(len(part.taps) for part in parts) > _MOST_MAXIMA:
         return False
     if problem.direction is Direction.FPROP:
         return True
-    if mean:
-        return divisor_of(problem) != 0
+    return divisor_of(problem) != 0
+
+
+def _can_send(problem: PoolProblem, lanes: int) -> bool:
+    """Whether :func:`pick_gradient` takes a maximum's gradient, and is worth it."""
     _, h, w = spans(problem)
     # Windows further apart, and short rows, leave lanes empty: elements are sent one by one.
     full = w.stride == 1 and w.target >= lanes // 2
-    return full and not problem.adaptive and h.axis.extent <= ROWS
+    if not full or problem.adaptive or h.axis.extent > ROWS:
+        return False
+    return parts_of(problem, lanes, named=True) != ()
 
 
 def program(problem: PoolProblem, kind: Wide, near_bytes: int) -> Program:
@@ -95,7 +102,7 @@ def program(problem: PoolProblem, kind: Wide, near_bytes: int) -> Program:
     backward, mean = problem.direction is Direction.DGRAD, problem.kind is PoolKind.AVG
     sends = backward and not mean
     d, h, w = spans(problem)
-    size, parts = problem.x.dtype.itemsize, parts_of(problem, kind.lanes)
+    size, parts = problem.x.dtype.itemsize, parts_of(problem, kind.lanes, named=sends)
     nbytes = problem.bytes + sends * 8 * prod(problem.y_shape)
     # A strip's part of every operand stays in the L1 while it is met part by part.
     row_bytes = nbytes // (problem.N * problem.C * d.target * h.target)

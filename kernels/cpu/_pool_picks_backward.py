@@ -8,7 +8,7 @@ from convforge.kernels.cpu._pick import (
     load_until,
     number_kind,
     numbers_from,
-    pick,
+    pick_one,
     unforeseen,
 )
 from convforge.kernels.cpu._pool_parts import (
@@ -23,14 +23,13 @@ from convforge.kernels.cpu._pool_parts import (
 from convforge.kernels.cpu._rows_met import STORES_AHEAD
 from convforge.kernels.cpu._vector import (
     itemsize,
-    lanes,
     load,
     scalar,
     splat,
     vector_bytes,
     zeros,
 )
-from convforge.kernels.cpu._wide import ask, load_run, store_run
+from convforge.kernels.cpu._wide import LINE_BYTES, store_run
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
     axis_view,
@@ -40,6 +39,7 @@ from convforge.kernels.cpu._windows import (
 )
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
+from convforge.runtime.rawmem import prefetch
 from convforge.runtime.tasks import claimed_runs
 
 _POINTERS = Layout("PickGradientPointers", "source target indices")
@@ -51,13 +51,15 @@ ROWS = 3
 @inlined
 def _named(kind, address, count):
     """Positions that indices name, as numbers: those within reach differ in their lower bits."""
-    return as_numbers(number_kind(kind), load_run(index_kind(kind), address, count))
+    index = index_kind(kind)
+    return as_numbers(number_kind(kind), load_until(index, address, count, zeros(index)))
 
 
 @inlined
-def _send(kind, sums, dy, named, rows):
-    """Add what was picked to the rows that its indices name."""
+def _send(sums, dy, named, lanes, rows):
+    """Add what a tap picks to the rows that its indices name."""
     one, two, three = sums
+    dy, named = pick_one(dy, lanes), pick_one(named, lanes)
     return (
         choose(equal(named, rows[0]), one + dy, one),
         choose(equal(named, rows[1]), two + dy, two),
@@ -75,15 +77,11 @@ def pick_gradient(kind, constants, pointers, worker, work):
     b, g, p = picks_view(constants), pool_view(constants + POOL_AT), _pointers(pointers)
     axes = constants + AXES_AT
     d_axis, h_axis = axis_view(axes), axis_view(axes + AXIS_BYTES)
-    size, width, of_lanes, vector = (
-        itemsize(kind),
-        lanes(kind),
-        number_kind(kind),
-        vector_bytes(kind),
-    )
+    size, of_lanes, vector = itemsize(kind), number_kind(kind), vector_bytes(kind)
     to_h, to_w, from_w, stride, pad = g.to_h, g.to_w, g.from_w, h_axis.stride, h_axis.pad
     dy_from, indices_from, dx_to, ahead = p.source, p.indices, p.target, b.ahead
-    d_step = d_axis.step * g.from_h * from_w
+    d_step, to_bytes = d_axis.step * g.from_h * from_w, to_w * size
+    row = splat(of_lanes, scalar(of_lanes, to_w))
     for first_task, beyond in claimed_runs(work, worker, b.together):
         part_at, parts = constants + PARTS_AT, b.parts
         while parts > 0:
@@ -93,7 +91,6 @@ def pick_gradient(kind, constants, pointers, worker, work):
             lane_one = load(of_lanes, numbers)
             lane_two = load(of_lanes, numbers + min(taps - 1, 1) * vector)
             lane_three = load(of_lanes, numbers + min(taps - 1, 2) * vector)
-            row = splat(of_lanes, scalar(of_lanes, to_w))
             for task in range(first_task, beyond):
                 plane, d, begin, end, source, depths = place_of(g, b, axes, task)
                 last = last_window(h_axis, end - 1)
@@ -111,37 +108,26 @@ def pick_gradient(kind, constants, pointers, worker, work):
                             store_run(kind, target, sums[0], columns)
                         sums = sums[1], sums[2], zeros(kind)
                         named_row = named_row + row
-                        h, target = h + 1, target + to_w * size
+                        h, target = unforeseen(h + 1), target + to_bytes
                     rows = named_row, named_row + row, named_row + row + row
                     at, left = source, depths if q <= last else 0
                     if ahead:
-                        ask(dy_from + at * size + ahead, count * size)
-                        ask(indices_from + (at * size + ahead) * 8 // size, count * 8)
-                        ask(target + STORES_AHEAD, columns * size)
-                        ask(target + STORES_AHEAD + to_w * size, columns * size)
+                        prefetch(dy_from + at * size + ahead)
+                        prefetch(indices_from + (at + ahead // size) * 8)
+                        prefetch(indices_from + (at + ahead // size) * 8 + LINE_BYTES)
+                        prefetch(target + STORES_AHEAD)
+                        prefetch(target + STORES_AHEAD + to_bytes)
                     while left > 0:
-                        low = load_until(kind, dy_from + at * size, count, zeros(kind))
-                        named_low = _named(kind, indices_from + at * 8, count)
-                        high, named_high = zeros(kind), named_low
-                        if count > width:
-                            beside, more = at + width, count - width
-                            high = load_until(kind, dy_from + beside * size, more, zeros(kind))
-                            named_high = _named(kind, indices_from + beside * 8, more)
-                        dy, named = pick(low, high, lane_one), pick(named_low, named_high, lane_one)
-                        sums = _send(kind, sums, dy, named, rows)
+                        dy = load_until(kind, dy_from + at * size, count, zeros(kind))
+                        named = _named(kind, indices_from + at * 8, count)
+                        sums = _send(sums, dy, named, lane_one, rows)
                         if taps > 1:
-                            dy = pick(low, high, lane_two)
-                            named = pick(named_low, named_high, lane_two)
-                            sums = _send(kind, sums, dy, named, rows)
+                            sums = _send(sums, dy, named, lane_two, rows)
                         if taps > 2:
-                            dy = pick(low, high, lane_three)
-                            named = pick(named_low, named_high, lane_three)
-                            sums = _send(kind, sums, dy, named, rows)
+                            sums = _send(sums, dy, named, lane_three, rows)
                         which, tap = numbers + 3 * vector, taps - 3
                         while tap > 0:
-                            lane = load(of_lanes, which)
-                            dy, named = pick(low, high, lane), pick(named_low, named_high, lane)
-                            sums = _send(kind, sums, dy, named, rows)
+                            sums = _send(sums, dy, named, load(of_lanes, which), rows)
                             which += vector
                             tap = unforeseen(tap - 1)
                         at += d_step

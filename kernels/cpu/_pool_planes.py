@@ -21,7 +21,7 @@ from convforge.kernels.cpu._vector import (
 )
 from convforge.kernels.cpu._wide import Wide, fill, max_lanes, sum_runs
 from convforge.kernels.cpu._windows import PLANES, planes_view
-from convforge.problem import PoolProblem
+from convforge.problem import Direction, PoolProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined, kernel
 from convforge.runtime.rawmem import load_word
@@ -31,8 +31,8 @@ _POINTERS = Layout("PlanesPointers", "source target indices")
 _pointers = _POINTERS.view
 _GROUP_BYTES = 1 << 14
 """Planes of a task: they stay in an L1."""
-ALONE_BYTES = 1 << 18
-"""What one thread reads and writes sooner than it wakes another."""
+ALONE_BYTES = 1 << 19
+"""What one thread reads sooner than it wakes another; written, half as much."""
 
 
 def program(
@@ -43,7 +43,8 @@ def program(
     length, windows = prod(problem.size), prod(problem.out)
     group = max(_GROUP_BYTES // (length * problem.x.dtype.itemsize), 1)
     group = 1 << group.bit_length() - 1
-    if windows == 1 and problem.bytes <= ALONE_BYTES:
+    backward = problem.direction is Direction.DGRAD
+    if windows == 1 and problem.bytes << backward <= ALONE_BYTES:
         group = count
     step = Step(
         name="planes",

@@ -249,7 +249,7 @@ def _rows(
         ahead = prod(problem.y_shape if w.backward else problem.x_shape) // pieces
         ahead *= problem.x.dtype.itemsize
     block = _block(problem.C, rows, kind)
-    if rows == 1 and nbytes <= planes.ALONE_BYTES:
+    if rows == 1 and nbytes << w.backward <= planes.ALONE_BYTES:
         block = round_up(problem.C, kind.lanes)
     constants = pack_pool(
         problem,
