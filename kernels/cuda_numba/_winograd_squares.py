@@ -33,7 +33,7 @@ WINDOWS = Constants(
     "squares channels group_channels windows first_window channels_last post accumulate "
     "down across phases_h phases_w reach_h reach_w step_h step_w start_h start_w "
     "H W image_n image_c image_h image_w image_first "
-    "plane plane_group plane_window plane_channel",
+    "plane plane_group plane_window plane_channel slices slice",
 )
 
 
@@ -180,6 +180,7 @@ def conv_winograd3x3_scatter(config):
     matrix = matrix_of(config.m, config.part)
     side, given = len(matrix), len(matrix[0])
     squared, places = side * side, given * given
+    sliced = config.part == "filters"
     index, acc = number_type(config.index), number_type(config.acc)
     finish, divide = finisher(config.pointers[1], config.acc), divider(config.index)
     corner, transform = corner_of(config.index), both_sides(matrix, config.acc)
@@ -199,6 +200,11 @@ def conv_winograd3x3_scatter(config):
         square = cuda.local.array(squared, acc)
         for place in range(places):
             placed[place] = planes[index(at + place * g.plane)]
+        if sliced:
+            for _ in range(1, g.slices):
+                at += g.slice
+                for place in range(places):
+                    placed[place] += planes[index(at + place * g.plane)]
         transform(placed, square)
         # The epilogue is too long to be there once for each pixel, so that it takes them from
         # shared memory, where each thread has its own.
@@ -227,6 +233,7 @@ def square_step(
     operands: tuple[str, ...],
     chunk: range,
     planes: tuple[int, int, int, int],
+    slices: int = 1,
     post: int = 0,
     accumulate: bool = False,
 ) -> Step:
@@ -236,6 +243,7 @@ def square_step(
         operands: Names of what is read, of what is written, and of bias and residual.
         chunk: Windows of all.
         planes: Elements from a place, group, window and channel to the next.
+        slices: Of ``filters``, so many arrays of planes are added first.
     """
     scatters = config.part in ("results", "filters")
     squares = len(chunk) * windows.channels
@@ -253,6 +261,8 @@ def square_step(
         down=down,
         across=across,
         image_first=windows.first,
+        slices=slices,
+        slice=planes[1] * (windows.channels // windows.group_channels),
         **named("phases_h phases_w", windows.phases),
         **named("reach_h reach_w", windows.reach),
         **named("step_h step_w", windows.step),
@@ -273,6 +283,6 @@ def square_step(
         tasks=-(-squares // THREADS),
         cost=Cost(
             flops=2 * squares * (side + given) * side * given,
-            bytes=squares * (places + pixels) * size,
+            bytes=squares * (slices * places + pixels) * size,
         ),
     )

@@ -26,8 +26,11 @@ from convforge.kernels.cuda_numba._winograd_squares import (
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.cuda.jit import MOST_INT32
 
-_ENOUGH_CHUNKS = 32
-"""Beyond, chunks are larger than the cache: between launches the device is idle in part."""
+_CHUNK_BYTES, _ENOUGH_CHUNKS = 32 << 20, 32
+"""What the cache of a large GPU holds. Beyond so many chunks they are larger, for between launches
+the device is idle in part. Sums of wgrad depend on chunks, so nobody asks the device."""
+_ENOUGH_TILES, _FEWEST_WINDOWS = 512, 256
+"""Tiles of a product that keep a device busy; below, wgrad sums slices of so many windows."""
 _TILE_ROWS, _ = GemmConfig("i32", "f32", ()).tile
 _LINE_BYTES = 64
 
@@ -115,15 +118,25 @@ class WinogradWork:
             channels_last=not self._backwards,
         )
 
-    def chunk(self, machine: Machine, workspace_limit: int) -> int:
+    @property
+    def slices(self) -> int:
+        """Of a chunk's windows in wgrad, summed each for itself."""
+        p = self.problem
+        tile_rows, tile_columns = GemmConfig("i32", "f32", ()).tile
+        tiles = self.side**2 * p.groups * -(-p.group_C // tile_rows) * -(-p.group_K // tile_columns)
+        most = max(1, self.source.count // _FEWEST_WINDOWS)
+        return min(-(-_ENOUGH_TILES // tiles), most)
+
+    def chunk(self, workspace_limit: int) -> int:
         """Windows that fit into the cache, or into the limit where that is less; at least one."""
         p = self.problem
         size = p.acc.itemsize
         bytes_a_window = self.side**2 * (p.C + p.K) * size
-        sums = self.filter_places * size if p.direction is Direction.WGRAD else 0
+        wgrad = p.direction is Direction.WGRAD
+        sums = self.slices * self.filter_places * size if wgrad else 0
         room = workspace_limit - sums - 3 * _LINE_BYTES
         whole = self.source.count * bytes_a_window
-        chunk = min(room, max(machine.l2_bytes, sums, whole // _ENOUGH_CHUNKS)) // bytes_a_window
+        chunk = min(room, max(_CHUNK_BYTES, sums, whole // _ENOUGH_CHUNKS)) // bytes_a_window
         if index_of(p) == "i32":
             chunk = min(chunk, MOST_INT32 // 2 // (self.side**2 * max(p.C, p.K)))
         if chunk > _TILE_ROWS:
@@ -211,6 +224,7 @@ class WinogradWork:
                     a=(a[0], a[3], a[2]),
                     b=(b[0], b[2], b[3]),
                     c=(filters[0], filters[2], filters[3]),
+                    slices=self.slices,
                     accumulate=chunk.start > 0,
                 ),
             )
@@ -221,10 +235,11 @@ class WinogradWork:
                 operands=("sums", "w", "", ""),
                 chunk=range(p.group_C),
                 planes=filters,
+                slices=self.slices,
                 accumulate=p.accumulate,
             )
         )
-        sums = Buffer(name="sums", nbytes=self.filter_places * p.acc.itemsize)
+        sums = Buffer(name="sums", nbytes=self.slices * self.filter_places * p.acc.itemsize)
         buffers = self._buffer("images", config, source), self._buffer("gradients", config, target)
         return Program(steps=tuple(found), buffers=(*buffers, sums))
 

@@ -77,11 +77,11 @@ class ConvWinograd3x3:
         """As many windows a chunk as stay in the cache, and in the limit."""
         assert isinstance(problem, ConvProblem)
         work = WinogradWork(problem, self.m)
-        chunk = work.chunk(machine, workspace_limit)
+        chunk = work.chunk(workspace_limit)
         if chunk * _MOST_CHUNKS < work.source.count:
             return
         index, acc = index_of(problem), problem.acc.value
-        if fits_int32(work.filter_places) == "i64":
+        if fits_int32(work.slices * work.filter_places) == "i64":
             index = "i64"
         dtypes = tuple(operand.dtype.value for operand in (problem.x, problem.w, problem.y))
         config = WinogradConfig(index, acc, dtypes, chunk)

@@ -16,6 +16,7 @@ if missing():
 from convforge.contract import Rejected
 from convforge.kernels.cpu import conv_winograd3x3 as cpu
 from convforge.kernels.cuda_numba._winograd_squares import matrices
+from convforge.kernels.cuda_numba._winograd_work import WinogradWork
 from convforge.kernels.cuda_numba.conv_winograd3x3 import ALGORITHMS
 from convforge.plan import Plan, Policy, plan
 from convforge.problem import Direction, Order, parse
@@ -34,11 +35,12 @@ def device():
 
 def run(planned, data, weights=None):
     device = planned.device
+    out = None if data.before is None else device.asarray(data.before)
     arrays = [device.asarray(array) for array in data.arrays]
     if weights is not None:
         arrays[1] = weights
     epilogue = {name: device.asarray(array) for name, array in data.epilogue.items()}
-    return planned(*arrays, **epilogue).get()
+    return planned(*arrays, **epilogue, out=out).get()
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -47,25 +49,42 @@ def test_the_matrices_are_those_of_the_cpu(name):
     assert matrices(BY_NAME[name].m) == same.minimal.matrices
 
 
+def in_chunks(planned, windows):
+    """The same plan with fewer windows at a time."""
+    config = replace(planned.config, chunk=windows)
+    algorithm = BY_NAME[planned.algorithm.partition(".")[2]]
+    return Plan(planned.problem, planned.policy, algorithm, config, planned.device)
+
+
 @pytest.mark.parametrize("name", BY_NAME)
 @pytest.mark.parametrize("order", Order)
-@pytest.mark.parametrize("direction", Direction)
-def test_chunks_of_windows(device, direction, order, name):
-    """A window's outputs have the same bits in any chunk; wgrad adds chunks, in their order."""
-    geometry = "n3c8h9w13_k10r3s3_p1x1_g2"
-    if direction is not Direction.WGRAD:
-        geometry += "+bias+relu"
+@pytest.mark.parametrize("direction", ["fprop", "dgrad"])
+def test_a_windows_outputs_have_the_same_bits_in_any_chunk(device, direction, order, name):
+    geometry = "n3c8h9w13_k10r3s3_p1x1_g2+bias+relu"
     problem = parse(cases.spell(direction, "f32", order, geometry))
-    whole = plan(problem, Policy(algorithm=name), device)
-    config = replace(whole.config, chunk=7)
-    chunked = Plan(problem, whole.policy, BY_NAME[name], config, device)
-    assert len(chunked.program.steps) > 2 * len(whole.program.steps)
+    planned = plan(problem, Policy(algorithm=name), device)
+    chunked = in_chunks(planned, 7)
+    assert len(chunked.program.steps) > 2 * len(planned.program.steps)
     data = operands(problem)
-    once, often = run(whole, data), run(chunked, data)
-    if direction is Direction.WGRAD:
-        oracle.assert_within(problem, often, data, chunked.tolerance)
-    else:
-        assert often.tobytes() == once.tobytes()
+    assert run(chunked, data).tobytes() == run(planned, data).tobytes()
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("order", Order)
+def test_wgrad_adds_slices_and_chunks_in_their_order(device, order, name):
+    problem = parse(cases.spell("wgrad", "f32", order, "n4c5h46w45_k6r3s3_p1x1+accumulate"))
+    planned = plan(problem, Policy(algorithm=name), device)
+    chunked = in_chunks(planned, 200)
+    assert WinogradWork(problem, BY_NAME[name].m).slices > 1
+    data = operands(problem)
+    for each in (planned, chunked):
+        dw = run(each, data)
+        oracle.assert_within(problem, dw, data, each.tolerance)
+        try:
+            device.order = 7
+            assert run(each, data).tobytes() == dw.tobytes()
+        finally:
+            device.order = "forward"
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -25,7 +25,16 @@ CONFIGS = [
     GemmConfig("i32", "f32", ("f32",) * 3, 8, 8),
     GemmConfig("i32", "f64", ("f64",) * 3, 8, 4),
 ]
-SIZES = [(1, 1, 1, 1), (2, 65, 3, 8), (1, 5, 130, 9), (2, 64, 64, 17), (1, 3, 4, 0)]
+SIZES = [
+    # Batches, rows, columns, the summed axis and its slices.
+    (1, 1, 1, 1, 1),
+    (2, 65, 3, 8, 1),
+    (1, 5, 130, 9, 1),
+    (2, 64, 64, 17, 1),
+    (1, 3, 4, 0, 1),
+    (2, 66, 5, 21, 2),
+    (1, 4, 67, 9, 4),
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +54,14 @@ def test_products(device, config, order, turned):
     dtype = {"f32": np.float32, "f64": np.float64}[config.acc]
     device.order = order
     try:
-        for (batches, rows, columns, depth), accumulate in product(SIZES, (False, True)):
+        for (batches, rows, columns, depth, slices), accumulate in product(SIZES, (False, True)):
             a = integers((batches, rows, depth), dtype, 1)
             b = integers((batches, depth, columns), dtype, 2)
-            before = integers((batches, rows, columns), dtype, 3)
-            want = a @ b + (before if accumulate else 0)
+            before = integers((slices, batches, rows, columns), dtype, 3)
+            some = -(-depth // slices)
+            parts = [slice(first * some, (first + 1) * some) for first in range(slices)]
+            want = np.stack([a[..., part] @ b[:, part] for part in parts])
+            want += before if accumulate else 0
             c = before if accumulate else np.full_like(before, np.nan)
             step = gemm_step(
                 config,
@@ -61,6 +73,7 @@ def test_products(device, config, order, turned):
                 a=(rows * depth, 1, rows) if turned else (rows * depth, depth, 1),
                 b=(columns * depth, 1, depth) if turned else (columns * depth, columns, 1),
                 c=(rows * columns, columns, 1),
+                slices=slices,
                 accumulate=accumulate,
             )
             stored = [m.transpose(0, 2, 1).copy() if turned else m for m in (a, b)]
