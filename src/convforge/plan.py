@@ -23,7 +23,7 @@ from convforge.contract import (
     WeightFormat,
 )
 from convforge.executor import Executable, prepend
-from convforge.heuristics import Candidate, rank
+from convforge.heuristics import Candidate, Explanation, rank
 from convforge.operands import (
     names_of,
     overlap_on,
@@ -60,39 +60,6 @@ class PreparedWeights:
     def nbytes(self) -> int:
         """Size in bytes."""
         return int(self.data.nbytes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """Why a plan runs what it runs; ``str()`` is a table.
-
-    Attributes:
-        problem: The problem. chosen: Full name of the algorithm that runs.
-        candidates: Every algorithm that can run it, best first.
-        rejected: Names and reasons of the others.
-        workspace_bytes: Scratch memory of a call with prepared weights.
-    """
-
-    problem: Problem
-    chosen: str
-    candidates: tuple[Candidate, ...]
-    rejected: tuple[tuple[str, Rejected], ...]
-    workspace_bytes: int
-
-    def __str__(self) -> str:
-        width = max(len(n) for n in [*(c.algorithm.name for c in self.candidates), "algorithm"])
-        width = max([width, *(len(name) for name, _ in self.rejected)])
-        lines = [f"{self.problem}", f"  {'algorithm':<{width}}  predicted_ms  why"]
-        for candidate in self.candidates:
-            mark = "*" if candidate.algorithm.name == self.chosen else " "
-            lines.append(
-                f"{mark} {candidate.algorithm.name:<{width}}  {candidate.time_ms:12.4f}  "
-                f"{candidate.why}"
-            )
-        for name, reason in self.rejected:
-            lines.append(f"  {name:<{width}}  {'refused':>12}  {reason}")
-        lines.append(f"workspace {self.workspace_bytes} bytes; * runs")
-        return "\n".join(lines)
 
 
 class Plan:

@@ -57,8 +57,25 @@ def bench(
         float | None, typer.Option(help="Begin nothing after this long (groups only).")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer and shorter rounds: a first look.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure this GPU, such as cuda, instead of the CPU: a list of layers, or suites "
+            "and problem strings, next to PyTorch with cuDNN and to CuPy."
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images of the list's layers (GPU only).")] = 32,
 ) -> None:
     """Time convforge next to its peers. Whoever disagrees with the reference gets no number."""
+    if device is not None:
+        from convforge.cli import bench_device
+
+        given = {"device": device, "batch": batch, "minutes": minutes, "json": json}
+        command = _command(shlex.join(what or []), quick=quick, **given)
+        bench_device.run(
+            device, what, batch=batch, minutes=minutes, quick=quick, json=json, command=command
+        )
+        return
     from convforge.bench import peers as rivals
     from convforge.bench import results, scaling, suites
     from convforge.bench.catalogue import GROUPS
@@ -107,7 +124,7 @@ def bench(
 
 def _command(name: str, *, quick: bool, **options: object) -> str:
     """What to type to measure the same again."""
-    words = ["convforge", "bench", name, *(["--quick"] if quick else [])]
+    words = ["convforge", "bench", *shlex.split(name), *(["--quick"] if quick else [])]
     for option, value in options.items():
         words += [] if value is None else [f"--{option}", str(value)]
     return shlex.join(words)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -40,7 +38,8 @@ def verify(
         bool, typer.Option(help="Run the emulator beside the GPU, with the same numbers.")
     ] = True,
     json: Annotated[
-        Path | None, typer.Option(help="Also write every verdict to this file.")
+        Path | None,
+        typer.Option(help="Also write every verdict to this file, or to a file in this folder."),
     ] = None,
 ) -> None:
     """Run every GPU algorithm's cases on the GPU, against the reference and the emulator.
@@ -49,6 +48,7 @@ def verify(
     """
     from convforge import registry
     from convforge.bench.device.record import circumstances
+    from convforge.bench.device.report import write
     from convforge.testing import verify as judge
 
     screen = console()
@@ -80,8 +80,7 @@ def verify(
             "verdicts": [asdict(one) for one in verdicts],
         }
     if json is not None:
-        _write(json, record)
-        screen.print(f"written: {json}")
+        screen.print(f"written: {write(json, record, 'verify')}")
     for text in complaints(verdicts):
         screen.print(text)
     screen.print(summary_table(found, str(record["device"]["name"])))
@@ -132,20 +131,6 @@ def _devices(
         console().print(f"without the emulator: {lacking}", style="yellow")
         return judged, None
     return judged, stack.enter_context(emulated_device())
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(dumps(_plain(record), indent=1) + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    """A record for JSON, which has neither NaN nor infinity: those become words."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def complaints(verdicts: Iterable[Verdict]) -> list[Text]:
