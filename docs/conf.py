@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import convforge
@@ -25,6 +26,9 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": False}
 # ConvProblem.bytes and PoolProblem.bytes shadow the builtin in their own annotations.
 suppress_warnings = ["ref.python"]
+if find_spec("torch") is None:
+    # The page of convforge.torch is then without its reference.
+    suppress_warnings.append("autodoc.import_object")
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 

@@ -9,6 +9,7 @@ where somebody listens: compilers, exporters, modes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import new_class
 from typing import Any
 
 import torch
@@ -94,4 +95,5 @@ def _function(
         return output
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    return type(name, (torch.autograd.Function,), members)
+    bases = (torch.autograd.Function,)
+    return new_class(name, bases, exec_body=lambda namespace: namespace.update(members))
