@@ -21,6 +21,7 @@ from convforge.integrations.torch.folding import fold, unfold
 from convforge.integrations.torch.fractional import fractional_max_pool2d, fractional_max_pool3d
 from convforge.integrations.torch.lp_pooling import lp_pool1d, lp_pool2d, lp_pool3d
 from convforge.integrations.torch.mode import use
+from convforge.integrations.torch.optimization import optimize
 from convforge.integrations.torch.padding import pad
 from convforge.integrations.torch.pooling import (
     adaptive_avg_pool1d,
@@ -69,6 +70,7 @@ __all__ = [
     "max_unpool2d",
     "max_unpool3d",
     "nn",
+    "optimize",
     "pad",
     "refresh",
     "report",

@@ -56,6 +56,11 @@ def convert(
     return model
 
 
+def converts(layer: Any) -> bool:
+    """Whether :func:`convert` takes a layer."""
+    return type(layer) in _OURS
+
+
 def restore(model: Any) -> Any:
     """Undo :func:`convert`; returns the model."""
     for layer in _modules(model):
