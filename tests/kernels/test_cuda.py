@@ -52,7 +52,7 @@ def accepted(name, problem):
     return ALGORITHMS[name].supports(problem, MACHINE) is None
 
 
-THINNED = {"cuda_numba.conv_im2col": 5}
+THINNED = {"cuda_numba.conv_im2col": 5, "cuda_numba.conv_fft": 5}
 """Algorithms that take every problem, through kernels that few problems tell apart."""
 
 
@@ -183,8 +183,38 @@ def test_workspaces_stay_within_their_limit(device, name, problem):
     none = replace(policy_for(name), workspace_limit=63)
     with pytest.raises(UnsupportedProblem, match="needs more than workspace_limit=63"):
         plan(problem, none, device)
-    if name == "cuda_numba.conv_im2col":
+    if name in ("cuda_numba.conv_im2col", "cuda_numba.conv_fft"):
         assert least < whole.workspace_bytes or whole.workspace_bytes < 1 << 14
+
+
+LONG_FILTERS = [
+    parse(f"{direction}:{geometry}")
+    for direction in Direction
+    for geometry in (
+        "f32:n2c2h37w70_k3r12s15_p6x7",
+        "f32:nhwc:n1c3w900_k3s300_st2_p150_g3",
+        "f32:n1c2h40w41_k2r9s11_st2x1_p8x15_d2x3",
+        "f64:n1c1h33w60_k1r17s19_p8x9",
+    )
+]
+"""Filters that need large tiles, several of each image."""
+
+
+@pytest.mark.parametrize("problem", LONG_FILTERS, ids=str)
+def test_large_tiles_and_prepared_filters(device, problem):
+    planned = plan(problem, policy_for("cuda_numba.conv_fft"), device)
+    data = operands(problem)
+    y = run(planned, data)
+    check(planned, data, y)
+    if problem.direction is Direction.WGRAD:
+        return
+    first, w = map(device.adopt, data.arrays)
+    prepared = planned(first, planned.prepare(w)).get()
+    assert prepared.tobytes() == y.tobytes()
+    alone = replace(problem, N=1)
+    one = plan(alone, policy_for("cuda_numba.conv_fft"), device)
+    got = one(device.asarray(data.arrays[0][:1]), w).get()
+    assert got.tobytes() == y[:1].tobytes()
 
 
 LONG_SUMS = [
@@ -365,13 +395,15 @@ def power_steps():
 def kernels():
     """Every kernel in every configuration that a case has, and the widest with 64-bit indices."""
     found = {}
-    for problem in (*EVERYTHING, *COLUMNS):
+    for problem in (*EVERYTHING, *COLUMNS, *LONG_FILTERS):
         for name, algorithm in ALGORITHMS.items():
             if accepted(name, problem):
                 for config in algorithm.configs(problem, MACHINE, 1 << 30):
                     widest = problem not in COLUMNS and set(config.pointers) <= {"f64", "i64"}
                     for each in (config, *([replace(config, index="i64")] if widest else [])):
-                        for step in algorithm.program(problem, each, MACHINE).steps:
+                        weights = algorithm.weight_format(problem, each)
+                        packing = weights.pack.steps if weights else ()
+                        for step in (*algorithm.program(problem, each, MACHINE).steps, *packing):
                             found[f"{step.kernel.name}-{step.kernel.config}"] = step.kernel
     for step in power_steps():
         found[f"{step.kernel.name}-{step.kernel.config}"] = step.kernel

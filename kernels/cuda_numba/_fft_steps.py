@@ -1,0 +1,368 @@
+"""The three launches of an FFT convolution: spectra of tiles, their products, results of tiles.
+
+A spectrum is ``[lead, channel, real or imaginary, frequency]``. Two tiles of one image are the real
+and the imaginary part of one complex tile: filters are real, so that what comes back are their two
+results.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from numba import cuda
+
+from convforge.contract import Cost, KernelRef, Step
+from convforge.kernels.cuda_numba._element import (
+    LOAD_COST,
+    Types,
+    divider,
+    inlined,
+    loader,
+    number_type,
+)
+from convforge.kernels.cuda_numba._epilogue import finisher, post_code
+from convforge.kernels.cuda_numba._fft_block import (
+    LONGEST_SHARE,
+    PLACES,
+    THREADS,
+    FftTypes,
+    transformer,
+)
+from convforge.kernels.cuda_numba._fft_tiles import Cut, Window, transform_flops
+from convforge.kernels.cuda_numba._geometry import named
+from convforge.problem import ConvProblem
+from convforge.runtime.cuda.jit import Constants, kernel
+
+TILE = 4
+"""Rows and columns of complex sums of a thread: 8 complex loads for 16 products."""
+
+SPECTRA = Constants(
+    "Spectra",
+    "log_h log_w log_t channels first pairs_an_image tiles tiles_w flip "
+    "first_h step_h window_h size_h spacing_h first_w step_w window_w size_w spacing_w "
+    "source_n source_c source_h source_w",
+)
+PRODUCTS = Constants(
+    "Products",
+    "places place_blocks rows row_blocks columns column_blocks depth adds "
+    "a_group a_row a_k b_group b_k b_column c_group c_row c_column",
+)
+RESULTS = Constants(
+    "Results",
+    "log_h log_w log_t channels first pairs_an_image tiles tiles_w post accumulate "
+    "kept_h apart_h count_h kept_w apart_w count_w target_n target_c target_h target_w",
+)
+
+
+def types_of(index: str, acc: str, pointers: tuple[str, ...], shape: tuple[int, int]) -> FftTypes:
+    """The least shared memory that a tile fits."""
+    least = max(prod(shape), LONGEST_SHARE * max(shape))
+    places = min(places for places in PLACES[acc] if places >= least)
+    return FftTypes(index, acc, pointers, places)
+
+
+@kernel(SPECTRA, threads=THREADS, registers={"f32": 48, "f64": 64})
+def conv_fft_spectra(config):
+    """The spectrum of a pair of tiles of one channel."""
+    index, acc = number_type(config.index), number_type(config.acc)
+    load, divide = loader(config.pointers[0], config.acc), divider(config.index)
+    turn, forward, _ = transformer(config)
+    most, turns = config.places, config.places // LONGEST_SHARE // 2
+
+    @inlined
+    def found(i, tile, first, step, window, size, spacing, flip):
+        position = index(first + tile * step + i)
+        rest = index(0)
+        if i >= window or position < 0:
+            rest = index(1)
+        at = position
+        if spacing > 1 and rest == 0:
+            at, rest = divide(position, spacing)
+        if rest != 0 or at >= size:
+            at = index(-1)
+        elif flip != 0:
+            at = index(size - 1 - at)
+        return at
+
+    def conv_fft_spectra(g, source, spectra):
+        re, im = cuda.shared.array(most, acc), cuda.shared.array(most, acc)
+        cos, sin = cuda.shared.array(turns, acc), cuda.shared.array(turns, acc)
+        turn(cos, sin, g.log_t)
+        pair, c = divide(index(cuda.blockIdx.x), g.channels)
+        n, half = divide(index(g.first + pair), g.pairs_an_image)
+        plane = index(n * g.source_n + c * g.source_c)
+        tile = index(2 * half)
+        row, column = divide(tile, g.tiles_w)
+        row_2, column_2 = divide(index(tile + 1), g.tiles_w)
+        places = index(1 << (g.log_h + g.log_w))
+        for e in range(index(cuda.threadIdx.x), places, index(THREADS)):
+            i, j = index(e >> g.log_w), index(e & ((1 << g.log_w) - 1))
+            value, value_2 = acc(0), acc(0)
+            h = found(i, row, g.first_h, g.step_h, g.window_h, g.size_h, g.spacing_h, g.flip)
+            w = found(j, column, g.first_w, g.step_w, g.window_w, g.size_w, g.spacing_w, g.flip)
+            if h >= 0 and w >= 0:
+                value = load(source, index(plane + h * g.source_h + w * g.source_w))
+            if tile + 1 < g.tiles:
+                h = found(i, row_2, g.first_h, g.step_h, g.window_h, g.size_h, g.spacing_h, g.flip)
+                w = found(
+                    j, column_2, g.first_w, g.step_w, g.window_w, g.size_w, g.spacing_w, g.flip
+                )
+                if h >= 0 and w >= 0:
+                    value_2 = load(source, index(plane + h * g.source_h + w * g.source_w))
+            re[e], im[e] = value, value_2
+        forward(re, im, cos, sin, index(g.log_h + g.log_w), g.log_w, g.log_t)
+        at = index(cuda.blockIdx.x * 2 * places)
+        for e in range(index(cuda.threadIdx.x), places, index(THREADS)):
+            spectra[index(at + e)] = re[e]
+            spectra[index(at + places + e)] = im[e]
+
+    return conv_fft_spectra
+
+
+@kernel(PRODUCTS, threads=THREADS, registers={"f32": 80, "f64": 128})
+def conv_fft_multiply(config):
+    """Sums of a times the conjugate of b, a frequency a thread; or those added to what is there."""
+    index, acc = number_type(config.index), number_type(config.acc)
+    divide = divider(config.index)
+
+    def conv_fft_multiply(g, a, b, c):
+        rest, block = divide(index(cuda.blockIdx.x), g.place_blocks)
+        f = index(block * THREADS + cuda.threadIdx.x)
+        if f >= g.places:
+            return
+        rest, column_block = divide(rest, g.column_blocks)
+        group, row_block = divide(rest, g.row_blocks)
+        first_row, first_column = index(row_block * TILE), index(column_block * TILE)
+        # Beyond the last one the last one is multiplied again, and not stored.
+        a_at = cuda.local.array(TILE, index)
+        b_at = cuda.local.array(TILE, index)
+        a_re, a_im = cuda.local.array(TILE, acc), cuda.local.array(TILE, acc)
+        re, im = cuda.local.array((TILE, TILE), acc), cuda.local.array((TILE, TILE), acc)
+        for i in range(TILE):
+            row = min(index(first_row + i), index(g.rows - 1))
+            column = min(index(first_column + i), index(g.columns - 1))
+            a_at[i] = index(group * g.a_group + row * g.a_row + f)
+            b_at[i] = index(group * g.b_group + column * g.b_column + f)
+            for j in range(TILE):
+                re[i, j], im[i, j] = acc(0), acc(0)
+        for k in range(g.depth):
+            for i in range(TILE):
+                at = index(a_at[i] + k * g.a_k)
+                a_re[i], a_im[i] = a[at], a[index(at + g.places)]
+            for j in range(TILE):
+                at = index(b_at[j] + k * g.b_k)
+                b_re, b_im = b[at], b[index(at + g.places)]
+                for i in range(TILE):
+                    re[i, j] += a_re[i] * b_re
+                    re[i, j] += a_im[i] * b_im
+                    im[i, j] += a_im[i] * b_re
+                    im[i, j] -= a_re[i] * b_im
+        for i in range(TILE):
+            for j in range(TILE):
+                row, column = index(first_row + i), index(first_column + j)
+                if row < g.rows and column < g.columns:
+                    at = index(group * g.c_group + row * g.c_row + column * g.c_column + f)
+                    more, more_im = re[i, j], im[i, j]
+                    if g.adds != 0:
+                        more += c[at]
+                        more_im += c[index(at + g.places)]
+                    c[at] = more
+                    c[index(at + g.places)] = more_im
+
+    return conv_fft_multiply
+
+
+@kernel(RESULTS, threads=THREADS, registers={"f32": 48, "f64": 64})
+def conv_fft_results(config):
+    """Back from the spectrum of a pair of tiles, and the results that did not wrap around."""
+    index, acc = number_type(config.index), number_type(config.acc)
+    turn, _, back = transformer(config)
+    finish, divide = finisher(config.pointers[1], config.acc), divider(config.index)
+    most, turns = config.places, config.places // LONGEST_SHARE // 2
+
+    def conv_fft_results(g, spectra, target, bias, residual):
+        re, im = cuda.shared.array(most, acc), cuda.shared.array(most, acc)
+        cos, sin = cuda.shared.array(turns, acc), cuda.shared.array(turns, acc)
+        turn(cos, sin, g.log_t)
+        log_f = index(g.log_h + g.log_w)
+        places = index(1 << log_f)
+        at = index(cuda.blockIdx.x * 2 * places)
+        for e in range(index(cuda.threadIdx.x), places, index(THREADS)):
+            re[e] = spectra[index(at + e)]
+            im[e] = spectra[index(at + places + e)]
+        back(re, im, cos, sin, log_f, g.log_w, g.log_t)
+        pair, c = divide(index(cuda.blockIdx.x), g.channels)
+        n, half = divide(index(g.first + pair), g.pairs_an_image)
+        plane = index(n * g.target_n + c * g.target_c)
+        kept = index(g.kept_h * g.kept_w)
+        for e in range(index(cuda.threadIdx.x), 2 * kept, index(THREADS)):
+            part, rest = divide(index(e), kept)
+            i, j = divide(rest, g.kept_w)
+            tile = index(2 * half + part)
+            row, column = divide(tile, g.tiles_w)
+            h, w = index(row * g.kept_h + i), index(column * g.kept_w + j)
+            if tile < g.tiles and h < g.count_h and w < g.count_w:
+                place = index(((i * g.apart_h) << g.log_w) + j * g.apart_w)
+                value = re[place]
+                if part != 0:
+                    value = im[place]
+                value = value / acc(places)
+                at = index(plane + h * g.target_h + w * g.target_w)
+                finish(value, g.post, g.accumulate, target, at, bias, c, residual)
+
+    return conv_fft_results
+
+
+def _logs(shape: tuple[int, int]) -> dict[str, int]:
+    h, w = (length.bit_length() - 1 for length in shape)
+    return {"log_h": h, "log_w": w, "log_t": max(h, w)}
+
+
+def spectra_step(
+    types: FftTypes,
+    operands: tuple[str, str],
+    shape: tuple[int, int],
+    windows: tuple[Window, Window],
+    tiles: tuple[int, int],
+    source: tuple[int, int, int, int],
+    *,
+    channels: int,
+    first: int,
+    pairs: int,
+    flip: bool = False,
+) -> Step:
+    """The launch for ``pairs`` pairs of tiles from the ``first`` on, of every channel.
+
+    Args:
+        windows: What a tile holds of each axis. tiles: Of an image, on each axis.
+        source: Elements from image to image, channel to channel, row to row, column to column.
+    """
+    places = prod(shape)
+    constants = SPECTRA.pack(
+        types.index,
+        channels=channels,
+        first=first,
+        pairs_an_image=-(-prod(tiles) // 2),
+        tiles=prod(tiles),
+        tiles_w=tiles[1],
+        flip=flip,
+        **_logs(shape),
+        **{
+            f"{field}_{axis}": getattr(window, field)
+            for axis, window in zip("hw", windows, strict=True)
+            for field in ("first", "step", "window", "size", "spacing")
+        },
+        **named("source_n source_c source_h source_w", source),
+    )
+    blocks, size = pairs * channels, {"f32": 4, "f64": 8}[types.acc]
+    return Step(
+        name=f"transform {operands[0]}",
+        kernel=KernelRef(conv_fft_spectra, types),
+        operands=operands,
+        constants=constants,
+        tasks=blocks,
+        cost=Cost(flops=blocks * transform_flops(places), bytes=blocks * places * 4 * size),
+    )
+
+
+def multiply_step(
+    types: Types,
+    operands: tuple[str, str, str],
+    *,
+    places: int,
+    groups: int,
+    rows: int,
+    columns: int,
+    depth: int,
+    a: tuple[int, int, int],
+    b: tuple[int, int, int],
+    c: tuple[int, int, int],
+    adds: bool = False,
+) -> Step:
+    """The launch for sums of products, ``groups`` matrices a frequency.
+
+    Args:
+        a: Spectra from a group, a row and a place of the summed axis to the next.
+        b: The same for a group, the summed axis, a column. c: For a group, a row, a column.
+    """
+    row_blocks, column_blocks = -(-rows // TILE), -(-columns // TILE)
+    place_blocks = -(-places // THREADS)
+    constants = PRODUCTS.pack(
+        types.index,
+        places=places,
+        place_blocks=place_blocks,
+        rows=rows,
+        row_blocks=row_blocks,
+        columns=columns,
+        column_blocks=column_blocks,
+        depth=depth,
+        adds=adds,
+        **named("a_group a_row a_k", tuple(2 * places * n for n in a)),
+        **named("b_group b_k b_column", tuple(2 * places * n for n in b)),
+        **named("c_group c_row c_column", tuple(2 * places * n for n in c)),
+    )
+    blocks = groups * row_blocks * column_blocks
+    products, loads = 4 * TILE * TILE, LOAD_COST * 2 * 2 * TILE
+    size = {"f32": 4, "f64": 8}[types.acc]
+    return Step(
+        name="multiply",
+        kernel=KernelRef(conv_fft_multiply, types),
+        operands=operands,
+        constants=constants,
+        tasks=blocks * place_blocks,
+        cost=Cost(
+            flops=2 * blocks * place_blocks * THREADS * depth * max(products, loads),
+            bytes=2
+            * size
+            * places
+            * groups
+            * (rows * depth + depth * columns + rows * columns * (1 + adds)),
+        ),
+    )
+
+
+def results_step(
+    problem: ConvProblem,
+    types: FftTypes,
+    target_name: str,
+    cuts: tuple[Cut, Cut],
+    target: tuple[int, int, int, int],
+    *,
+    channels: int,
+    first: int,
+    pairs: int,
+    tiles: tuple[int, int],
+) -> Step:
+    """The launch that brings ``pairs`` pairs of tiles of every channel back."""
+    shape = (cuts[0].length, cuts[1].length)
+    places = prod(shape)
+    constants = RESULTS.pack(
+        types.index,
+        channels=channels,
+        first=first,
+        pairs_an_image=-(-prod(tiles) // 2),
+        tiles=prod(tiles),
+        tiles_w=tiles[1],
+        post=post_code(problem),
+        accumulate=problem.accumulate,
+        **_logs(shape),
+        **{
+            f"{field}_{axis}": getattr(each, field)
+            for axis, each in zip("hw", cuts, strict=True)
+            for field in ("kept", "apart", "count")
+        },
+        **named("target_n target_c target_h target_w", target),
+    )
+    blocks, size = pairs * channels, {"f32": 4, "f64": 8}[types.acc]
+    return Step(
+        name="transform back",
+        kernel=KernelRef(conv_fft_results, types),
+        operands=(
+            "products",
+            target_name,
+            *(op if op in problem.post else "" for op in ("bias", "residual")),
+        ),
+        constants=constants,
+        tasks=blocks,
+        cost=Cost(flops=blocks * transform_flops(places), bytes=blocks * places * 4 * size),
+    )
