@@ -26,7 +26,7 @@ GEMM = Constants(
 )
 
 
-@kernel(GEMM, threads=THREADS, registers={"f32": 168, "f64": 176})
+@kernel(GEMM, threads=THREADS, registers={"f32": 144, "f64": 160})
 def gemm_batched(config):
     """C = A B, or C += A B, for each slice of the summed axis and batch; a block has a tile."""
     index, acc = number_type(config.index), number_type(config.acc)

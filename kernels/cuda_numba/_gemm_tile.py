@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numba import cuda
 
 from convforge.kernels.cuda_numba._element import (
@@ -77,6 +78,8 @@ def multiplier(config: GemmConfig, a_dtype: str, b_dtype: str) -> Callable[..., 
     """
     index, acc = number_type(config.index), number_type(config.acc)
     wide, piece = unsigned_type("i64"), _piece(config.acc)
+    # A loop over it counts in 32 bits, like all else in the inner loop.
+    rounds = np.int32(DEEP // _UNROLLED)
     tile_rows, tile_columns = config.tile
     thread_rows, thread_columns = config.rows, config.columns
     # A piece more, so that threads that bring neighbours of the summed axis write to other banks.
@@ -84,8 +87,8 @@ def multiplier(config: GemmConfig, a_dtype: str, b_dtype: str) -> Callable[..., 
     a_half, b_half = DEEP * a_pitch, DEEP * b_pitch
     a_both, b_both = 2 * a_half, 2 * b_half
     a_loads, b_loads = tile_rows * DEEP // THREADS, tile_columns * DEEP // THREADS
-    a_first, a_fetch, a_keep = _side(config, a_dtype, tile_rows)
-    b_first, b_fetch, b_keep = _side(config, b_dtype, tile_columns)
+    a_share, a_count, a_fetch, a_keep = _side(config, a_dtype, tile_rows)
+    b_share, b_count, b_fetch, b_keep = _side(config, b_dtype, tile_columns)
     locate = locator(config)
 
     @inlined
@@ -98,25 +101,33 @@ def multiplier(config: GemmConfig, a_dtype: str, b_dtype: str) -> Callable[..., 
         a_values = cuda.local.array(thread_rows, acc)
         b_values = cuda.local.array(thread_columns, acc)
         row, column = locate(lane, 0, 0)
-        a_i, a_k0, a_more, a_k_more = a_first(lane, a_row)
-        b_i, b_k0, b_more, b_k_more = b_first(lane, b_column)
+        a_own, a_far, a_spot, a_spot_far, a_first_k, a_k_far, a_most = a_share(
+            lane, a_row, a_k, rows
+        )
+        b_own, b_far, b_spot, b_spot_far, b_first_k, b_k_far, b_most = b_share(
+            lane, b_column, b_k, columns
+        )
+        a_at, b_at = index(a_at + a_own), index(b_at + b_own)
 
-        a_fetch(a, a_at, a_row, a_k, rows, depth, a_i, a_k0, a_more, a_k_more, a_next)
-        b_fetch(b, b_at, b_column, b_k, columns, depth, b_i, b_k0, b_more, b_k_more, b_next)
-        a_keep(a_shared, 0, a_i, a_k0, a_more, a_k_more, a_next)
-        b_keep(b_shared, 0, b_i, b_k0, b_more, b_k_more, b_next)
+        count = a_count(a_most, a_first_k, a_k_far, depth)
+        a_fetch(a, a_at, a_far, count, a_next)
+        count = b_count(b_most, b_first_k, b_k_far, depth)
+        b_fetch(b, b_at, b_far, count, b_next)
+        a_keep(a_shared, a_spot, a_spot_far, a_next)
+        b_keep(b_shared, b_spot, b_spot_far, b_next)
         cuda.syncthreads()
         half = index(0)
         for k in range(0, depth, index(DEEP)):
             left = index(depth - k - DEEP)
             if left > 0:
-                at = index(a_at + (k + DEEP) * a_k)
-                a_fetch(a, at, a_row, a_k, rows, left, a_i, a_k0, a_more, a_k_more, a_next)
-                at = index(b_at + (k + DEEP) * b_k)
-                b_fetch(b, at, b_column, b_k, columns, left, b_i, b_k0, b_more, b_k_more, b_next)
+                a_at, b_at = index(a_at + DEEP * a_k), index(b_at + DEEP * b_k)
+                count = a_count(a_most, a_first_k, a_k_far, left)
+                a_fetch(a, a_at, a_far, count, a_next)
+                count = b_count(b_most, b_first_k, b_k_far, left)
+                b_fetch(b, b_at, b_far, count, b_next)
             # Unsigned, or the compiler would look for places counted from the end.
             a_here, b_here = wide(half * a_half + row), wide(half * b_half + column)
-            for block in range(DEEP // _UNROLLED):
+            for block in range(rounds):
                 for part in range(_UNROLLED):
                     step = block * _UNROLLED + part
                     for i in range(thread_rows):
@@ -130,8 +141,8 @@ def multiplier(config: GemmConfig, a_dtype: str, b_dtype: str) -> Callable[..., 
                             sums[i, j] += a_values[i] * b_values[j]
             half = index(1 - half)
             if left > 0:
-                a_keep(a_shared, half * a_half, a_i, a_k0, a_more, a_k_more, a_next)
-                b_keep(b_shared, half * b_half, b_i, b_k0, b_more, b_k_more, b_next)
+                a_keep(a_shared, index(half * a_half + a_spot), a_spot_far, a_next)
+                b_keep(b_shared, index(half * b_half + b_spot), b_spot_far, b_next)
             cuda.syncthreads()
 
     return multiply
@@ -144,34 +155,54 @@ def _piece(acc: str) -> int:
 def _side(config: GemmConfig, dtype: str, extent: int) -> tuple[Callable[..., Any], ...]:
     """How threads share the elements of an operand: ``extent`` rows, or columns, by DEEP.
 
+    A thread has ``loads`` elements, each as far from the one before; it starts from those that
+    stand first, so that what lies outside the operand are the last ones of a thread.
+
     Returns:
-        ``first(lane, step)``: a thread's first element (i, k), and how far the next ones are;
-        ``fetch`` reads them from memory, zeros for those outside; ``keep`` puts them down.
+        ``share(lane, step, step_k, limit)``: where a thread's first element lies and how far the
+        next one is, in memory and in shared memory; on the summed axis; and how many there are
+        below ``limit``. ``count`` says how many of these are left before the end of the summed
+        axis. ``fetch`` reads them, zeros for the others, and ``keep`` puts them down.
     """
     index, acc, load = number_type(config.index), number_type(config.acc), loader(dtype, config.acc)
-    place = unsigned_type(config.index)
+    wide = unsigned_type("i64")
     loads, pitch = extent * DEEP // THREADS, extent + _piece(config.acc)
+    apart = THREADS // extent
 
     @inlined
-    def first(lane, step):
+    def share(lane, step, step_k, limit):
         # Neighbouring threads bring what is neighbouring in memory.
-        i, k, more, k_more = lane % extent, lane // extent, 0, THREADS // extent
-        if step != 1:
-            i, k, more, k_more = lane // DEEP, lane % DEEP, THREADS // DEEP, 0
-        return index(i), index(k), index(more), index(k_more)
+        if step == 1:
+            i, k, far, k_far = lane % extent, lane // extent, 0, apart
+            most = loads if i < limit else 0
+        else:
+            i, k, far, k_far = lane // DEEP, lane % DEEP, THREADS // DEEP, 0
+            most = (limit - i + THREADS // DEEP - 1) // (THREADS // DEEP)
+        own, next_one = index(i * step + k * step_k), index(far * step + k_far * step_k)
+        spot, next_spot = index(k * pitch + i), index(k_far * pitch + far)
+        return own, next_one, spot, next_spot, index(k), index(k_far), index(most)
 
     @inlined
-    def fetch(pointer, at, step, step_k, count, depth, i, k, more, k_more, found):
+    def count(most, k, k_far, left):
+        found = most
+        if left < DEEP:
+            if k_far != 0:
+                found = min(found, index((left - k + apart - 1) // apart))
+            elif k >= left:
+                found = index(0)
+        return found
+
+    @inlined
+    def fetch(pointer, at, far, count, found):
         for n in range(loads):
-            here, k_here = index(i + n * more), index(k + n * k_more)
             value = acc(0)
-            if here < count and k_here < depth:
-                value = load(pointer, index(at + here * step + k_here * step_k))
+            if n < count:
+                value = load(pointer, index(at + n * far))
             found[n] = value
 
     @inlined
-    def keep(shared, at, i, k, more, k_more, found):
+    def keep(shared, spot, far, found):
         for n in range(loads):
-            shared[place(at + (k + n * k_more) * pitch + i + n * more)] = found[n]
+            shared[wide(spot + n * far)] = found[n]
 
-    return first, fetch, keep
+    return share, count, fetch, keep
