@@ -18,9 +18,9 @@ from convforge.problem import Axis, ConvProblem, Direction
 IMAGES_PER_FILTER = 4
 """Images over which the choice spreads the transform of the filters: it must not know N, on which
 neither bits nor prepared weights may depend."""
-_BUTTERFLY, _MOVED = 40, 40
-"""Flops that take as long as a butterfly in shared memory, and as a place that comes or goes: a
-prediction."""
+_BUTTERFLY, _MOVED = 120, 120
+"""Flops that take as long as a butterfly, whose ten accesses of shared memory a multiprocessor does
+at a quarter of the rate of multiplications, and as a place that comes or goes: a prediction."""
 
 
 @dataclass(frozen=True, slots=True)
