@@ -191,6 +191,27 @@ def test_frozen_layers_of_inference_tensors(net):
         torch.testing.assert_close(other(X), fresh(other))
 
 
+def test_frozen_layers_under_autocast_and_transforms(net):
+    wanted = fresh(net)
+    ct.convert(net, freeze=True)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(net(X), wanted)
+            with torch.autocast("cpu", torch.bfloat16):
+                near = net(X)
+            assert near.dtype == torch.bfloat16
+            torch.testing.assert_close(near.float(), wanted, rtol=0.1, atol=0.05)
+    parameters = dict(net.named_parameters())
+
+    def loss(parameters):
+        return torch.func.functional_call(net, parameters, (X,)).square().sum()
+
+    ours = torch.func.grad(loss)(parameters)
+    ct.restore(net)
+    torch.testing.assert_close(ours, torch.func.grad(loss)(parameters))
+    ct.report().clear()
+
+
 def test_frozen_layers_train(net):
     other = copy.deepcopy(net)
     ct.convert(net, freeze=True)

@@ -11,7 +11,14 @@ from torch.testing._internal.common_methods_invocations import op_db  # noqa: E4
 
 import convforge.torch as ct  # noqa: E402
 
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.complex128, torch.int64]
+DTYPES = [
+    torch.float64,
+    torch.float32,
+    torch.bfloat16,
+    torch.float16,
+    torch.complex128,
+    torch.int64,
+]
 INFOS = {
     (info.name.removeprefix("nn.functional."), info.variant_test_name): info
     for info in op_db

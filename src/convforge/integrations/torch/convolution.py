@@ -10,6 +10,7 @@ from convforge.contract import UnsupportedProblem
 from convforge.integrations.torch.autocast import lowered
 from convforge.integrations.torch.conv_operators import dgrad, fprop, run_fprop
 from convforge.integrations.torch.fallback import FLOATS, fall_through, refusal
+from convforge.integrations.torch.packed import PackedWeights
 from convforge.integrations.torch.policies import word_of
 from convforge.integrations.torch.settings import (
     Pairs,
@@ -18,7 +19,6 @@ from convforge.integrations.torch.settings import (
     paddings,
     require_output_padding,
 )
-from convforge.ops import Prepare
 
 if TYPE_CHECKING:
     from convforge.policy import Policy
@@ -177,14 +177,14 @@ def convolve(
     *,
     mode: str = "zeros",
     borders: Pairs | None = None,
-    prepare: Prepare | None = None,
+    packed: PackedWeights | None = None,
 ) -> Any:
     """Convolution of any rank.
 
     Args:
         mode: What stands outside of the image. borders: If not zeros, instead of ``padding``;
             PyTorch pads by a copy then.
-        prepare: Gives plans the weights that a layer keeps, in calls that record nothing.
+        packed: The weights that a layer keeps prepared, for calls that record nothing.
     """
     why = refusal(FLOATS, input, weight, bias)
     if why is None and not (weight.dim() == rank + 2 and rank + 1 <= input.dim() <= rank + 2):
@@ -199,8 +199,8 @@ def convolve(
                 x = x.contiguous()  # of sequences PyTorch has one format only
             if input.dim() == rank + 1:
                 return fprop(x.unsqueeze(0), w, b, *settings).squeeze(0)
-            if prepare is not None and fprop.is_direct(x, w, b):
-                return run_fprop(x, w, b, *settings, prepare=prepare)
+            if packed is not None and w is weight and fprop.is_direct(x, w, b):
+                return run_fprop(x, w, b, *settings, prepare=packed.of(weight))
             return fprop(x, w, b, *settings)
         except UnsupportedProblem:
             raise
@@ -262,9 +262,9 @@ def transpose(
 
 
 def multiply(
-    input: Any, weight: Any, bias: Any, word: str, *, prepare: Prepare | None = None
+    input: Any, weight: Any, bias: Any, word: str, *, packed: PackedWeights | None = None
 ) -> Any:
-    """The linear map; ``prepare`` as in :func:`convolve`."""
+    """The linear map; ``packed`` as in :func:`convolve`."""
     why = refusal(FLOATS, input, weight, bias)
     if why is None and not (
         weight.dim() == 2 and input.dim() >= 1 and input.shape[-1] == weight.shape[1]
@@ -278,8 +278,8 @@ def multiply(
     pixels = x.reshape(1, -1, C).transpose(1, 2)
     try:
         filters = w.unsqueeze(-1)
-        if prepare is not None and fprop.is_direct(x, w, b):
-            y = run_fprop(pixels, filters, b, *_ROWS, word, prepare=prepare)
+        if packed is not None and w is weight and fprop.is_direct(x, w, b):
+            y = run_fprop(pixels, filters, b, *_ROWS, word, prepare=packed.of(weight))
         else:
             y = fprop(pixels, filters, b, *_ROWS, word)
     except UnsupportedProblem:

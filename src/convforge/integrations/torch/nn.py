@@ -33,13 +33,13 @@ class _Conv(_Converted):
     rank: int
 
     def _conv_forward(self: Any, input: Any, weight: Any, bias: Any) -> Any:
-        packed, borders = self.convforge_packed, None
+        borders = None
         if self.padding_mode != "zeros":
             borders = paddings(self.padding, self.kernel_size, self.stride, self.dilation)
         return convolution.convolve(
             self.rank, input, weight, bias, self.stride, self.padding, self.dilation, self.groups,
             self.convforge_policy, mode=self.padding_mode, borders=borders,
-            prepare=_current(packed, weight),
+            packed=self.convforge_packed,
         )  # fmt: skip
 
 
@@ -57,12 +57,6 @@ class _ConvTransposed(_Converted):
             rank, input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
             self.dilation, self.convforge_policy,
         )  # fmt: skip
-
-
-def _current(packed: PackedWeights | None, weight: Any) -> PackedWeights | None:
-    if packed is None or torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
-        return None
-    return packed.of(weight)
 
 
 class Conv1d(_Conv, torch.nn.Conv1d):
@@ -106,9 +100,8 @@ class Linear(_Converted, torch.nn.Linear):
 
     def forward(self, input: Any) -> Any:
         """Apply to rows."""
-        prepare = _current(self.convforge_packed, self.weight)
         return convolution.multiply(
-            input, self.weight, self.bias, self.convforge_policy, prepare=prepare
+            input, self.weight, self.bias, self.convforge_policy, packed=self.convforge_packed
         )
 
 
