@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class _Slots(threading.local):
     """Where a thread writes the addresses of its next run, and the room of its launches."""
 
     def __init__(self) -> None:
-        self._words = (ctypes.c_int64 * _MAX_WORDS)()
+        self._words: Any = (ctypes.c_int64 * _MAX_WORDS)()
         self.make_room(1 << 12)
 
     def make_room(self, nbytes: int) -> None:

@@ -192,7 +192,12 @@ def _gather(node: Any, constants: dict[Any, Any], taken: set[Any]) -> _Layer:
     K = constants[node.args[1]].shape[0]
     rank = _CONVS.get(node.target, 0)
     source = node.args[0]
-    if rank and source.op == "call_function" and source.target in _PADS and _is_border(source, rank):
+    if (
+        rank
+        and source.op == "call_function"
+        and source.target in _PADS
+        and _is_border(source, rank)
+    ):
         layer.borders = source
 
     def follow() -> Any:
