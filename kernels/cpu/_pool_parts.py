@@ -7,7 +7,7 @@ padding, dilation, adaptive windows and the way back differ in numbers alone.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from convforge.kernels.cpu._windows import AXIS_BYTES, POOL_BYTES, Span, axis_view, meets, spans
@@ -15,7 +15,7 @@ from convforge.problem import PoolProblem
 from convforge.runtime.args import Layout
 from convforge.runtime.jit import inlined
 
-PICKS = Layout("PoolPicks", "parts part_bytes rows_at strips rows together mean ahead")
+PICKS = Layout("PoolPicks", "parts part_bytes rows_at strips rows pairs together mean ahead")
 picks_view = PICKS.view
 POOL_AT = PICKS.nbytes
 AXES_AT = POOL_AT + POOL_BYTES
@@ -103,6 +103,22 @@ def _part_of(
         taps=tuple((*[lane(each, t) for each in some], *behind) for t in range(most)),
         counts=(*counts, *behind),
     )
+
+
+def pairs(parts: tuple[Part, ...], lanes: int) -> tuple[Part, ...]:
+    """The same for two rows of the target at once, each in a register; none where that is too much.
+
+    The rows are neighbours in memory: they are stored as one run.
+    """
+    part, absent = parts[0], 2 * lanes - 1
+    rows = [tap[: part.width] for tap in part.taps]
+    uneven = any(absent in row for row in rows)
+    if len(parts) > 1 or part.count > lanes - uneven or 2 * part.width > lanes:
+        return ()
+    beside = [[lane if lane == absent else lane + lanes for lane in row] for row in rows]
+    behind = [1] * (lanes - 2 * part.width)
+    taps = tuple((*row, *other, *behind) for row, other in zip(rows, beside, strict=True))
+    return (replace(part, taps=taps),)
 
 
 @lru_cache(maxsize=256)

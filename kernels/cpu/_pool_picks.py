@@ -8,6 +8,7 @@ own. Where a column has fewer taps than others it picks a lane that changes noth
 
 from __future__ import annotations
 
+from itertools import groupby
 from math import prod
 
 from convforge.contract import Cost, KernelRef, Machine, Program, Step
@@ -22,6 +23,7 @@ from convforge.kernels.cpu._pool_parts import (
     POOL_AT,
     meetings,
     pack_part,
+    pairs,
     part_view,
     parts_of,
     picks_view,
@@ -41,6 +43,7 @@ from convforge.kernels.cpu._vector import (
 from convforge.kernels.cpu._wide import Wide, ask, store_run
 from convforge.kernels.cpu._windows import (
     AXIS_BYTES,
+    Span,
     axis_view,
     divisor_of,
     pack_pool,
@@ -58,6 +61,8 @@ _pointers = _POINTERS.view
 _STRIP_BYTES = 16 << 10
 """Of all operands: a strip is met part by part, and stays in the L1."""
 
+_MET_BYTES = 24
+"""Of the table of rows: what a row of the target meets, and how many rows do alike."""
 _MOST_PARTS = 2
 """Rows of more are faster through a line in L1, whose cost hardly depends on how long they are;
 each part repeats the way down its columns."""
@@ -93,6 +98,14 @@ def _can_send(problem: PoolProblem, lanes: int) -> bool:
     return parts_of(problem, lanes, named=True) != ()
 
 
+def _met_rows(h: Span) -> list[tuple[int, int, int]]:
+    """Per row of the target: the first it meets, how many, and how many from it on do alike."""
+    rows = [(taps[0] if taps else 0, len(taps)) for taps in meetings(h, True)[0]]
+    alike = [len(list(same)) for _, same in groupby(rows)]
+    left = [n - i for n in alike for i in range(n)]
+    return [(first, count, n) for (first, count), n in zip(rows, left, strict=True)]
+
+
 def program(problem: PoolProblem, kind: Wide, near_bytes: int) -> Program:
     """One launch whose tasks are strips of planes of the target.
 
@@ -103,13 +116,17 @@ def program(problem: PoolProblem, kind: Wide, near_bytes: int) -> Program:
     sends = backward and not mean
     d, h, w = spans(problem)
     size, parts = problem.x.dtype.itemsize, parts_of(problem, kind.lanes, named=sends)
+    # Rows that have divisors of their own, and maxima, which are quicker so, go one by one.
+    alone = backward or not mean or h.target == 1 or not divisor_of(problem)
+    paired = () if alone else pairs(parts, kind.lanes)
+    parts = paired or parts
     nbytes = problem.bytes + sends * 8 * prod(problem.y_shape)
     # A strip's part of every operand stays in the L1 while it is met part by part.
     row_bytes = nbytes // (problem.N * problem.C * d.target * h.target)
     rows = min(max(_STRIP_BYTES // row_bytes, 4 * (h.axis.extent - h.stride), 1), h.target)
     strips = -(-h.target // rows)
     part_bytes = PART_BYTES + (1 + max(len(part.taps) for part in parts)) * kind.lanes * size
-    met = [] if sends else [(taps[0] if taps else 0, len(taps)) for taps in meetings(h, True)[0]]
+    met = [] if sends else _met_rows(h)
     planes = problem.N * problem.C * d.target
     source, target = ("y", "x") if backward else ("x", "y")
     step = Step(
@@ -122,6 +139,7 @@ def program(problem: PoolProblem, kind: Wide, near_bytes: int) -> Program:
             rows_at=len(parts) * part_bytes,
             strips=strips,
             rows=rows,
+            pairs=bool(paired),
             together=max(_STRIP_BYTES // (row_bytes * h.target), 1),
             mean=mean,
             ahead=rows * h.source // h.target * w.source * size
@@ -156,6 +174,12 @@ def _down(kind, mean, place, box, count):
         total = load_until(kind, place, count, nothing)
         total = _met(kind, mean, total, load_until(kind, place + step, count, nothing))
         return _met(kind, mean, total, load_until(kind, place + 2 * step, count, nothing))
+    if mean and box.d == 1 and box.h == 5:
+        total = load_until(kind, place, count, nothing)
+        total = _met(kind, mean, total, load_until(kind, place + step, count, nothing))
+        total = _met(kind, mean, total, load_until(kind, place + 2 * step, count, nothing))
+        total = _met(kind, mean, total, load_until(kind, place + 3 * step, count, nothing))
+        return _met(kind, mean, total, load_until(kind, place + 4 * step, count, nothing))
     total, depths = nothing, box.d
     while depths > 0:
         row, heights = place, box.h
@@ -183,23 +207,34 @@ def _strips(kind, mean, g, b, axes, part_at, rows_at, p, first, beyond):
     three = load(of_lanes, numbers + min(taps - 1, 2) * vector)
     d_step, h_step, row_bytes = d_axis.step * g.from_h, h_axis.step, g.run * size
     to_h, to_bytes, ahead = g.to_h, g.to_w * size, b.ahead
+    at_once = 1 + b.pairs if mean else 1
     source_from, target_to = p.source, p.target
     for task in range(first, beyond):
         plane, d, begin, end, source_row, depths = place_of(g, b, axes, task)
         source = source_from + source_row * row_bytes + part.source * size
         target = target_to + (plane * to_h + begin) * to_bytes + part.target * size
-        for h in range(begin, end):
-            row = source + load_word(rows_at + 16 * h) * row_bytes
-            heights = load_word(rows_at + 16 * h + 8)
+        h = begin
+        while h < end:
+            entry = rows_at + _MET_BYTES * h
+            first_row, heights = load_word(entry), load_word(entry + 8)
+            row = source + first_row * row_bytes
             if ahead:
                 fresh = row + ahead
                 ask(fresh, count * size)
                 ask(fresh + row_bytes, count * size)
-                ask(target + STORES_AHEAD, columns * size)
+                if mean and b.pairs:
+                    ask(fresh + 2 * row_bytes, 2 * row_bytes)
+                ask(target + STORES_AHEAD, at_once * columns * size)
             box = Box(depths, heights, 1, d_step, h_step, 0, row_bytes)
             low, high = _down(kind, mean, row, box, count), zeros(kind) if mean else lowest(kind)
-            if count > width:
-                high = _down(kind, mean, row + vector, box, count - width)
+            beside, more, stored = row + vector, count - width, columns
+            if mean and b.pairs and h + 1 < end:
+                below = entry + _MET_BYTES
+                beside, more = source + load_word(below) * row_bytes, count
+                heights, stored = load_word(below + 8), 2 * columns
+            if more > 0:
+                box = Box(depths, heights, 1, d_step, h_step, 0, row_bytes)
+                high = _down(kind, mean, beside, box, more)
             total = pick(low, high, one)
             if taps > 1:
                 total = _met(kind, mean, total, pick(low, high, two))
@@ -216,8 +251,14 @@ def _strips(kind, mean, g, b, axes, part_at, rows_at, p, first, beyond):
                 else:
                     rows = splat(kind, scalar(kind, rows_divisor(g, axes, d, h)))
                     total = total / (rows * counts)
-            store_run(kind, target, total, columns)
-            target += to_bytes
+            store_run(kind, target, total, stored)
+            target += at_once * to_bytes
+            h += at_once
+            if mean and g.backward:
+                alike = min(load_word(entry + 16), end + 1 - h)
+                while alike > 1:
+                    store_run(kind, target, total, columns)
+                    target, h, alike = target + to_bytes, h + 1, unforeseen(alike - 1)
 
 
 @kernel

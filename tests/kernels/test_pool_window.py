@@ -206,6 +206,26 @@ def test_whole_planes_are_shared_out(which):
     assert_allclose(run(problem, given), reference.compute(problem, given), rtol=1e-6)
 
 
+@pytest.mark.parametrize("which", ["fprop", "dgrad"])
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        "n2c5h14w14_r5s5_st3x3",
+        "n2c5h11w14_r5s5_st3x3",
+        "n2c3d5h11w12_t3r5s5_st2x3x2_p1x2x2",
+        "n1c2h200w30_r5s5_st4x4",
+        "n2c3h12w20_r2s2_st6x3",
+    ],
+)
+def test_rows_that_share_a_register_or_are_equal(which, geometry):
+    problem = parse(f"{which}:avg:f32:{geometry}")
+    shape = problem.y_shape if which == "dgrad" else problem.x_shape
+    given = np.random.default_rng(0).integers(-4, 5, shape).astype(np.float32)
+    one, two = (run(problem, given, threads=n) for n in (1, 2))
+    assert one.tobytes() == two.tobytes()
+    assert_allclose(one, reference.compute(problem, given), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("spelling", ["fprop:max:i8:n1c2h4w4_r2s2", "fprop:f32:n1c2h4w4_k2r2s2"])
 def test_refusals_are_in_words(spelling):
     refused = find(NAME)[0].supports(parse(spelling), machine.cpu())
