@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convforge.contract import Cost, KernelRef, Step
+from convforge.kernels.cpu._convert import vectors_of
 from convforge.kernels.cpu._depthwise_axes import (
     AXIS_BYTES,
     axis_view,
@@ -18,7 +19,7 @@ from convforge.kernels.cpu._depthwise_blocks import (
     make_blocks,
 )
 from convforge.kernels.cpu._depthwise_channels import copy_channels, pack_taps
-from convforge.kernels.cpu._store import STORE_BYTES, pack_store, store_rows, store_view
+from convforge.kernels.cpu._store import STORE_BYTES, pack_store, put_rows, store_view
 from convforge.kernels.cpu._sweep_rows import (
     Sweep,
     sweep_lag,
@@ -30,7 +31,6 @@ from convforge.kernels.cpu._sweep_rows import (
     sweep_weights,
     sweep_zeros,
 )
-from convforge.kernels.cpu._tile import tile_columns
 from convforge.kernels.cpu._vector import itemsize, lanes, store, vector_bytes, zeros
 from convforge.problem import ConvProblem, Direction
 from convforge.runtime.args import Layout
@@ -39,13 +39,16 @@ from convforge.runtime.rawmem import store_word
 from convforge.runtime.tasks import claimed
 
 _TAPS = 9
-_SEGMENT = 14
-"""Pixels of a row whose sums wait in scratch, where they are not stored as they are."""
+_WAITING = 56
+"""Vectors of a row whose sums wait in scratch, where they are not stored as they are."""
+_SEGMENTS = (7, 14)
+"""Pixels these are of: the fewer, the more vectors of each are stored together."""
 _ALIASED_BYTES = 2 << 10
 """Pixels a multiple of this apart share so few sets of an L1 that they drive each other out.
 
-Stores to them lose their lines to later loads before they are done, so sums go through scratch and
-are stored several vectors at a time: 1024 channels @7 take 15 microseconds and not 25.
+Stores to them lose their lines to later stores before they are done, so sums go through scratch and
+are stored several vectors at a time: 1024 channels @7 take 15 microseconds and not 25. With stride
+2 there are few of them among the loads, and scratch takes longer: 512 channels @14 160, not 140.
 """
 _MOST_PACKED_BYTES = 48 << 10
 """Packed weights of a group of channels: a few of them stay in the L2 beside the rows."""
@@ -54,7 +57,7 @@ _TASKS = 16
 
 _ROWS = Layout(
     "DepthwiseRows3x3",
-    "images channels group prepared flip plain direct scratch_bytes "
+    "images channels group prepared flip plain direct segment scratch_bytes "
     "from_d from_h from_w to_d to_h to_w",
 )
 _rows = _ROWS.view
@@ -94,14 +97,15 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
     size, width, vector = itemsize(sweep), lanes(sweep), vector_bytes(sweep)
     rows, stride, lag = sweep_rows(sweep), sweep_stride(sweep), sweep_lag(sweep)
     reach, turn = sweep_reach(sweep), lag + 1
-    block, block_bytes = tile_columns(sweep) * width, tile_columns(sweep) * vector
+    block = _WAITING // g.segment * width
+    block_bytes = block * size
     pixel = b.pixel
     line, out_line = g.from_w * pixel, g.to_w * pixel
     rows_at = p.scratch + worker * g.scratch_bytes
     nothing = rows_at + b.nbytes
     store(nothing, zeros(sweep))
     slab = nothing + vector
-    packed = slab + rows * _SEGMENT * block_bytes + vector
+    packed = slab + rows * _WAITING * vector + vector
     table = packed + g.group * _TAPS * size
     tiles = (g.to_h + b.tile - 1) // b.tile
     planes = g.images * g.to_d * tiles
@@ -142,14 +146,14 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
                 # A vector that overlaps the one before stores the same again, if that is its
                 # task's.
                 direct = g.direct != 0 and (base == c or b.blocked != 0)
-                most = g.to_w if direct else _SEGMENT
+                most = g.to_w if direct else g.segment
                 for i in range(0, g.to_w, most):
                     pixels = min(most, g.to_w - i)
                     for lane in range(c, last, width):
                         at = min(lane, g.channels - width)
                         w = sweep_weights(sweep, packed + (lane - begin) * _TAPS * size)
                         y, y_step = slab + (at - base) * size, block_bytes
-                        y_line = _SEGMENT * block_bytes
+                        y_line = _WAITING * vector
                         if direct:
                             y, y_step = output + h * out_line + at * size, pixel
                             y_line = out_line
@@ -210,7 +214,7 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
                     if direct:
                         continue
                     for r in range(count):
-                        sums_at = slab + r * _SEGMENT * block_bytes + (c - base) * size
+                        sums_at = slab + r * _WAITING * vector + (c - base) * size
                         target = (h + r) * g.to_w + i
                         if g.plain:
                             for t in range(pixels):
@@ -219,10 +223,11 @@ def depthwise_rows3x3(sweep, constants, pointers, worker, work):
                             continue
                         for t in range(pixels):
                             store_word(table + 8 * t, target + t)
-                        store_rows(
-                            sweep,
+                        put_rows(
+                            vectors_of(sweep),
                             s,
                             sums_at,
+                            block_bytes,
                             pixels,
                             last - c,
                             table,
@@ -245,8 +250,8 @@ def rows3x3_step(problem: ConvProblem, sweep: Sweep, operands: tuple[str, ...]) 
     most = max(1, _MOST_PACKED_BYTES // (_TAPS * vector))
     pieces = min(vectors, max(-(-vectors // most), -(-_TASKS // bands)))
     group = sweep.lanes if blocks.nbytes else -(-vectors // pieces) * sweep.lanes
-    slab = (1 + sweep.rows * _SEGMENT * sweep.columns + 1) * vector
-    scratch = slab + 8 * _SEGMENT + group * _TAPS * size + blocks.nbytes
+    slab = (1 + sweep.rows * _WAITING + 1) * vector
+    scratch = slab + 8 * _SEGMENTS[-1] + group * _TAPS * size + blocks.nbytes
     scratch = -(-scratch // 64) * 64
     plain = not (problem.post or problem.accumulate)
     constants = _ROWS.pack(
@@ -256,7 +261,8 @@ def rows3x3_step(problem: ConvProblem, sweep: Sweep, operands: tuple[str, ...]) 
         prepared=operands[1] == "packed",
         flip=problem.direction is Direction.DGRAD,
         plain=plain,
-        direct=plain and blocks.pixel % _ALIASED_BYTES != 0,
+        direct=plain and (sweep.step > 1 or blocks.pixel % _ALIASED_BYTES != 0),
+        segment=next((n for n in _SEGMENTS if shape["to_w"] <= n), _SEGMENTS[-1]),
         scratch_bytes=scratch,
         **shape,
     )

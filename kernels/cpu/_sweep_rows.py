@@ -28,8 +28,6 @@ _TAPS = 3
 class SweepType(KindType):
     """Numba type of a sweep's configuration."""
 
-    columns = 4
-
     def __init__(self, element: str, lanes: int, rows: int, step: int):
         super().__init__(element, f"Sweep[{element}x{lanes},{rows},{step}]")
         self.lanes = lanes
@@ -46,13 +44,11 @@ class Sweep(Configuration):
 
     Attributes:
         lanes: Elements of a vector. rows: Of outputs, at a time. step: Stride on both axes.
-        columns: Vectors of a pixel that are swept one after another and may be stored together.
     """
 
     def __init__(self, element: str, lanes: int, rows: int, step: int):
         self._numba_type_ = SweepType(element, lanes, rows, step)
         self.lanes, self.rows, self.step = lanes, rows, step
-        self.columns = self._numba_type_.columns
 
 
 def _number(attribute, doc):
