@@ -126,6 +126,28 @@ def test_a_model_is_evaluated_on_the_device(device):
     np.testing.assert_array_equal(model.freeze()(device.asarray(IMAGES)).get(), after)
 
 
+def test_frozen_layers_pack_their_weights_once(device):
+    layer = nn.Conv2d(8, 8, 3, padding=1, algorithm="conv_winograd3x3*").eval()
+    images = normal(1, 8, 8, 8)
+    wanted = layer(images)
+    layer.to(PLACE)
+
+    def launched():
+        before = len(device.launches)
+        np.testing.assert_allclose(layer(device.asarray(images)).get(), wanted, atol=1e-4)
+        return len(device.launches) - before
+
+    every_time = launched()
+    assert launched() == every_time
+    layer.freeze()
+    assert launched() == every_time
+    assert launched() == every_time - 1
+    layer.weight.copy_(layer.weight * 2)
+    wanted = layer.to("cpu").eval()(images)
+    layer.to(PLACE).freeze()
+    assert launched() == every_time
+
+
 def test_states_go_between_places(device):
     model, other = network().to(PLACE), network()
     with no_grad():

@@ -19,6 +19,7 @@ except ImportError as error:
 if missing():
     pytest.skip(f"no GPU leg: {missing()}", allow_module_level=True)
 
+from convforge.cli import training
 from convforge.cli.app import app
 from convforge.runtime.cuda.compiler import ptx_of
 from convforge.testing.emulator import Emulated
@@ -71,7 +72,8 @@ def registered(monkeypatch):
 
 
 def every(device, spelled=PROBLEMS):
-    return verify.planned(device, registry.algorithms("cuda"), map(parse, spelled))
+    rooms = [registry.find(stem, "cuda")[0] for stem in ("conv_direct", "pool_window")]
+    return verify.planned(device, rooms, map(parse, spelled))
 
 
 def test_a_right_device_is_found_right(emulator, registered):
@@ -148,6 +150,28 @@ def test_the_command_fails_on_a_wrong_kernel(monkeypatch):
     assert done.exit_code == 1
     assert "small integers are not exact" in " ".join(done.output.split())
     assert "1 wrong" in done.output
+
+
+def test_training_beside_the_host():
+    assert training.difference("cpu") == (0.0, "loss")
+
+
+@pytest.mark.parametrize("outcome", ["apart", "crash"])
+def test_the_command_fails_where_training_differs(monkeypatch, outcome):
+    from typer.testing import CliRunner
+
+    def difference(place):
+        assert place == "emulated:0"
+        if outcome == "crash":
+            raise ValueError("no kernel image")
+        return 0.5, "classes.weight"
+
+    monkeypatch.setattr(training, "difference", difference)
+    words = ["verify", "--emulated", "--cases", "1"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 1
+    said = {"apart": "differ from the host's by 5.0e-01 (classes.weight)", "crash": "no kernel image"}
+    assert said[outcome] in " ".join(done.output.split()) and "1 wrong" in done.output
 
 
 def test_the_command_says_that_there_is_no_gpu():

@@ -66,6 +66,8 @@ def device_named(name: str) -> Device | None:
     """
     if name == HOST:
         return None
+    if not is_place(name):
+        raise ValueError(f"device is {name!r}; wanted 'cpu', 'cuda' or 'cuda:0'")
     for provider in _every_provider():
         device = provider.open(name)
         if device is not None:
@@ -81,16 +83,19 @@ def take(value: Any, name: str) -> Array:
         TypeError: CuPy does not take it; says why.
     """
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    try:
-        for provider in _every_provider():
+    refusal = None
+    for provider in _every_provider():
+        try:
             found = provider.take(value)
-            if found is not None:
-                return found  # type: ignore[no-any-return]
-    except CudaUnavailableError as error:
-        raise CudaUnavailableError(
-            f"{name} is a {kind} in the memory of a device: {error}"
-        ) from None
-    raise TypeError(f"{name} is a {kind} in the memory of a device that CuPy does not see")
+        except CudaUnavailableError as error:
+            refusal = error
+            continue
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    place = f"{name} is a {kind} in the memory of a device"
+    if refusal is not None:
+        raise CudaUnavailableError(f"{place}: {refusal}") from None
+    raise TypeError(f"{place} that CuPy does not see")
 
 
 def move(array: Array, device: Device | None) -> Array:
@@ -136,13 +141,22 @@ def _common(arrays: Mapping[str, Array | None]) -> Device | None:
 def _every_provider() -> Iterator[Provider]:
     """Those that are there, and CuPy, whoever imports it first."""
     yield from providers()
-    if "convforge.arrays.cupy_" in sys.modules:
-        return
+    if "convforge.arrays.cupy_" not in sys.modules:
+        yield _cupy()
+
+
+def _cupy() -> Provider:
+    """CuPy's, which registers itself where CuPy is; else one that says that it is not."""
     try:
         import_module("cupy")
     except ImportError as error:
-        raise CudaUnavailableError(
+        reason = (
             f"CuPy is not installed ({error}), and arrays of a GPU are its: pip install "
             "'convforge[cuda13]', or 'convforge[cuda12]' for a driver of CUDA 12"
-        ) from None
-    yield import_module("convforge.arrays.cupy_").PROVIDER
+        )
+
+        def refuse(_: Any) -> None:
+            raise CudaUnavailableError(reason)
+
+        return Provider(find=lambda array: None, open=refuse, take=refuse)
+    return import_module("convforge.arrays.cupy_").PROVIDER  # type: ignore[no-any-return]

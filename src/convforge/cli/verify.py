@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -70,12 +71,14 @@ def verify(
                 seed=seed,
                 before_each=before_each,
             )
+            trained = _trained(judged, before_each) if algorithm is None else None
         found = judge.summaries(verdicts, every)
         words = ["convforge", "verify", f"--seed={seed}", f"--minutes={minutes:g}"]
         words += [f"--algorithm={algorithm}"] if algorithm else []
         record = {
             **circumstances(judged, shlex.join(words)),
             "seconds": round(time.monotonic() - begin, 1),
+            "training": trained,
             "summaries": [asdict(one) for one in found],
             "verdicts": [asdict(one) for one in verdicts],
         }
@@ -85,6 +88,9 @@ def verify(
         screen.print(text)
     screen.print(summary_table(found, str(record["device"]["name"])))
     wrong = sum(one.wrong for one in found)
+    if trained is not None:
+        wrong += trained["wrong"]
+        screen.print(trained["said"], style="red" if trained["wrong"] else "")
     done, left = sum(one.cases for one in found), sum(one.left_out for one in found)
     screen.print(
         f"{done} cases in {record['seconds']:.0f} s, {left} left out, {wrong or 'nothing'} wrong",
@@ -92,6 +98,19 @@ def verify(
     )
     if wrong or not done:
         raise typer.Exit(1)
+
+
+def _trained(device: Device, before_each: Callable[[str], None]) -> dict[str, Any]:
+    """Whether layers and optimisers do there what they do on the host."""
+    from convforge.cli import training
+
+    before_each("two steps of training")
+    try:
+        apart, name = training.difference(device.name)
+        said = f"two steps of training: parameters differ from the host's by {apart:.1e} ({name})"
+    except Exception as error:  # whatever CuPy comes up with
+        apart, said = math.inf, f"two steps of training: {type(error).__name__}: {error}"
+    return {"apart": apart, "said": said, "wrong": not apart <= training.MOST}
 
 
 def _devices(

@@ -190,21 +190,19 @@ class _LpPool(Function):
             shares = grad * self._slope()
             if self.scale != 1:
                 shares *= self.scale
-            xp = namespace(grad)
-            shares = xp.where(self.sums == 0, shares.dtype.type(0), shares)
+            shares[self.sums == 0] = 0
             dx = self.call.input_gradient(shares)
             if self.p != 1 and not _multiply_power(self.input, dx, self.p - 1):
                 dx *= _power(self.input, self.p - 1)
             return (dx,)
 
-    def _slope(self) -> Any:
+    def _slope(self) -> Array:
         """Of the root, ``root / (p * sum)``; without p, which is the power's slope's too."""
         if self.p == 1:
-            return self.sums == self.sums  # PyTorch's zero for NaN
-        xp = namespace(self.sums)
+            return ~np.isnan(self.sums)  # PyTorch's zero for NaN
         slope: Array = self.roots / self.sums
-        infinite = slope.dtype.type(math.inf if 0 < self.p < 1 else 0.0)
-        return xp.where(xp.isinf(self.sums), infinite, slope)
+        slope[np.isinf(self.sums)] = math.inf if 0 < self.p < 1 else 0.0
+        return slope
 
 
 _MOST_FACTORS = 8
@@ -216,26 +214,24 @@ def _power(x: Array, p: float) -> Array:
     if p == 1:
         return x
     raised: Array
-    xp = namespace(x)
     with np.errstate(all="ignore"):
         if p == 0.5:
-            raised = xp.sqrt(x)
+            raised = np.sqrt(x)
         elif p == int(p) and 1 <= p <= _MOST_FACTORS:
-            raised = xp.empty_like(x)
-            if xp is not np or not moves.powers(x, raised, int(p), times=False):
+            raised = np.empty_like(x)
+            if not moves.powers(x, raised, int(p), times=False):
                 raised = x
                 for _ in range(int(p) - 1):
                     raised = raised * x
-        elif p == int(p) or (xp is np and not (x < 0).any()):
-            raised = xp.power(x, x.dtype.type(p))
+        elif p == int(p) or not (x < 0).any():
+            raised = np.power(x, x.dtype.type(p))
         else:
-            raised = xp.power(abs(x), x.dtype.type(p))
-            raised = xp.where((x < 0) & xp.isfinite(x), x.dtype.type(math.nan), raised)
+            raised = np.power(np.abs(x), x.dtype.type(p))
+            np.copyto(raised, np.nan, where=(x < 0) & np.isfinite(x))
     return raised
 
 
 def _multiply_power(x: Array, product: Array, p: float) -> bool:
     """Multiply by ``x ** p`` in one pass, if a kernel does."""
     few = p == int(p) and 1 <= p <= _MOST_FACTORS
-    few = few and x.__class__ is np.ndarray
     return few and moves.powers(x, product, int(p), times=True)

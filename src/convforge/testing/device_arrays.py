@@ -126,6 +126,10 @@ class EmulatedArray(NDArrayOperatorsMixin):
         """A copy in host memory."""
         return self._memory.copy()
 
+    def copy(self) -> EmulatedArray:
+        """A copy on the device."""
+        return self._wrap(self._memory.copy())
+
     def item(self) -> Any:
         """The only element, as a Python number."""
         return self._memory.item()
