@@ -170,7 +170,10 @@ def test_the_command_fails_where_training_differs(monkeypatch, outcome):
     words = ["verify", "--emulated", "--cases", "1"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 1
-    said = {"apart": "differ from the host's by 5.0e-01 (classes.weight)", "crash": "no kernel image"}
+    said = {
+        "apart": "differ from the host's by 5.0e-01 (classes.weight)",
+        "crash": "no kernel image",
+    }
     assert said[outcome] in " ".join(done.output.split()) and "1 wrong" in done.output
 
 
