@@ -2,10 +2,14 @@
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from convforge.testing import peers
+
+torch = peers.require("torch")
 from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 
 import convforge.torch as ct  # noqa: E402
+
+pytestmark = pytest.mark.peer
 
 
 def tensor(*shape, last=False, dtype=torch.float64):

@@ -6,11 +6,15 @@ import threading
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from convforge.testing import peers
+
+torch = peers.require("torch")
 import torch.nn.functional as F  # noqa: E402
 
 import convforge  # noqa: E402
 import convforge.torch as ct  # noqa: E402
+
+pytestmark = pytest.mark.peer
 
 LAYERS = [
     ("Conv1d", (4, 6, 3), {"stride": 2, "padding": 1}, 1),
