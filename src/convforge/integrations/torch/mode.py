@@ -29,7 +29,7 @@ def use(policy: Policy | None = None, *, algorithm: str | None = None) -> Any:
     """A block in which this thread runs functions of ``torch.nn.functional``, and layers, here.
 
     Blocks nest; the inner one's policy counts. What is not run here falls through to PyTorch, as
-    :func:`~convforge.torch.report` says. Every other function of PyTorch takes some 2 microseconds
+    :func:`~convforge.torch.report` says. Every other function of PyTorch takes about a microsecond
     more in such a block; :func:`~convforge.torch.convert` costs nothing elsewhere.
 
     Raises:
