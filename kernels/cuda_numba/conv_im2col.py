@@ -53,8 +53,8 @@ from convforge.kernels.cuda_numba._lowering import (
     matrix,
     pixels_of,
     source_operand,
-    turn_step,
 )
+from convforge.kernels.cuda_numba._turned_weights import turn_step
 from convforge.problem import ConvProblem, Direction, DType, Order, Problem
 from convforge.runtime.cuda.jit import Constants, fits_int32, kernel
 
