@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from convforge.contract import UnsupportedProblem
-from convforge.integrations.torch import pooling
 from convforge.integrations.torch.fallback import REALS
-from convforge.integrations.torch.optimize_layers import Fused, Norm, Weights
+from convforge.integrations.torch.optimize_layers import Fused, Norm, Pooled, Weights
 from convforge.integrations.torch.settings import each, paddings
-from convforge.ops import conv_arguments
+from convforge.ops import PoolArguments, adaptive_arguments, conv_arguments, pool_arguments
+from convforge.problem import PoolKind
 
 if TYPE_CHECKING:
     from convforge.policy import Policy
@@ -38,17 +38,22 @@ _PERMUTE = _aten.permute.default
 _PADS = (_aten.pad.default, _aten.constant_pad_nd.default)
 _NORM = _aten._native_batch_norm_legit_no_training.default
 _POOLS = {
-    getattr(_aten, name).default: getattr(pooling, name)
+    getattr(_aten, f"{kind}_pool{rank}d").default: (kind, rank)
     for rank in (1, 2, 3)
-    for name in (
-        f"max_pool{rank}d", f"avg_pool{rank}d", f"adaptive_avg_pool{rank}d",
-    )
-}  # fmt: skip
+    for kind in ("max", "avg", "adaptive_avg")
+}
+_WINDOW: tuple[Any, ...] = (None, 0)
+"""Stride and padding, where an operator has been given none."""
 _LAYOUTS = {1: "nwc", 2: "nhwc", 3: "ndhwc"}
-_SHAPES_ONLY = {
-    _aten.view.default, _aten.reshape.default, _aten.permute.default, _aten.transpose.int,
+_METHODS = {
+    _aten.view.default: "reshape",
+    _aten.reshape.default: "reshape",
+    _aten.permute.default: "permute",
+    _aten.transpose.int: "transpose",
+}
+_VIEWS = {
     _aten.flatten.using_ints, _aten.unsqueeze.default, _aten.squeeze.dim, _aten.expand.default,
-    _aten.alias.default, _aten.detach.default, _aten.slice.Tensor, _aten.select.int,
+    _aten.alias.default, *_METHODS, _aten.detach.default, _aten.slice.Tensor, _aten.select.int,
 }  # fmt: skip
 
 
@@ -112,7 +117,7 @@ class _Layer:
 
     def __str__(self) -> str:
         words = [str(self.node.target.overloadpacket).partition(".")[2]]
-        words = ["pad"] * (self.borders is not None) + words
+        words = ["pad"] * (self.borders is not None and any(self.borders.args[1])) + words
         words += ["norm"] * (self.norm is not None) + ["scale"] * (self.scale is not None)
         words += ["add"] * (self.residual is not None)
         return " + ".join([*words, *([self.activation] if self.activation else [])])
@@ -128,6 +133,7 @@ def fuse(
         name: Of the module within the model.
     """
     summary = Summary()
+    _drop_clones(graph.graph)
     constants = {
         node: value
         for node in graph.graph.nodes
@@ -155,19 +161,44 @@ def fuse(
             refused[node] = why
     graph.graph.eliminate_dead_code()
     for node in graph.graph.nodes:
-        if node.op != "call_function":
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         if node.target in _POOLS:
-            node.target = _POOLS[node.target]
-        elif node.target is _aten.view.default:
-            # Traced on images whose channels are first, run on those whose channels are last.
-            node.target = _aten.reshape.default
-        elif isinstance(node.target, torch._ops.OpOverload) and node.target not in _SHAPES_ONLY:
-            why = refused.get(node, "no kernel and no post op here")
+            try:
+                made_pool = _pool(node, policy)
+            except (TypeError, ValueError, UnsupportedProblem) as error:
+                refused[node] = str(error).partition("\n")[0]
+            else:
+                node.target, node.args = made_pool, node.args[:1]
+                summary.fused.append((node.name, made_pool.label, made_pool.plan.algorithm))
+                continue
+        if node.target in _METHODS:
+            # Methods are found sooner. And views were traced on images whose channels are first.
+            node.op, node.target = "call_method", _METHODS[node.target]
+        elif node.target not in _VIEWS:
+            why = refused.get(node, "no kernel here, or none before it that could do it too")
             summary.left[str(node.target).removesuffix(".default"), why] += 1
     graph.graph.lint()
     graph.recompile()
     return summary
+
+
+def _drop_clones(graph: Any) -> None:
+    """Take copies away that nobody can tell from what they are of: nothing is written to here.
+
+    Dropout in evaluation mode becomes one. Copies of the caller's tensors and of weights stay, and
+    those that a result would share with another.
+    """
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    for node in graph.nodes:
+        if node.op != "call_function" or node.target is not _aten.clone.default:
+            continue
+        root = node.args[0]
+        while root.op == "call_function" and root.target in _VIEWS:
+            root = root.args[0]
+        if root.op == "call_function" and output not in node.users:
+            node.replace_all_uses_with(node.args[0])
+    graph.eliminate_dead_code()
 
 
 def _refusal(node: Any, constants: dict[Any, Any]) -> str | None:
@@ -268,11 +299,10 @@ def _activation(node: Any) -> str | None:
         return "relu6"
     if node.target is _aten.hardtanh.default and not words:
         return "relu6" if tuple(float(a) for a in args) == (0.0, 6.0) else None
-    if node.target is _aten.silu.default:
-        return "silu"
     if node.target is _aten.gelu.default:
+        # That of tanh, and silu, are computed an element at a time: PyTorch's vectors are faster.
         how = (*args, words.get("approximate", "none"))[0]
-        return {"none": "gelu", "tanh": "gelu_tanh"}.get(how)
+        return "gelu" if how == "none" and _value(node).dtype is torch.float32 else None
     return None
 
 
@@ -331,8 +361,35 @@ def _make(
             policy=policy,
         )  # fmt: skip
         shape = _value(source).shape
-    residual = layer.residual is not None
-    return Fused(str(layer), args, weights, tuple(shape), residual, rows=not rank)
+    return Fused(
+        str(layer), args, weights, tuple(shape), constants[node.args[1]].dtype,
+        residual=layer.residual is not None, rows=not rank,
+    )  # fmt: skip
+
+
+def _pool(node: Any, policy: Policy | None) -> Pooled:
+    kind, rank = _POOLS[node.target]
+    value = _value(node.args[0])
+    if value.dim() != rank + 2:
+        raise ValueError("the input is one image, without a batch")
+    if value.dtype not in REALS:
+        raise ValueError(f"{value.dtype} is not computed here")
+    if node.kwargs:
+        raise ValueError("it has keywords")
+    given: tuple[Any, ...] = tuple(node.args[1:])
+    layout: dict[str, Any] = {"layout": _LAYOUTS[rank], "policy": policy}
+    args: PoolArguments
+    if kind == "adaptive_avg":
+        args = adaptive_arguments(PoolKind.AVG, rank, *given, **layout)
+    elif kind == "max":
+        args = pool_arguments(PoolKind.MAX, rank, *given, **layout)
+    else:
+        window, stride, padding, *ending = [*given, *_WINDOW[len(given) - 1 :]]
+        args = pool_arguments(
+            PoolKind.AVG, rank, window, stride, padding, 1, *ending, **layout
+        )  # fmt: skip
+    label = str(node.target.overloadpacket).partition(".")[2]
+    return Pooled(label, args, tuple(value.shape), value.dtype)
 
 
 def _norm(node: Any, constants: dict[Any, Any]) -> Norm | None:

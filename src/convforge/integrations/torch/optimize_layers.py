@@ -11,7 +11,7 @@ import torch
 
 from convforge.arrays import Array
 from convforge.integrations.torch.memory import array_of, tensor_of
-from convforge.ops import ConvArguments, conv_call
+from convforge.ops import ConvArguments, PoolArguments, conv_call, pool_call
 from convforge.plan import Plan, PreparedWeights
 from convforge.runtime.memory import array_address
 from convforge.runtime.results import aligned_array
@@ -31,7 +31,7 @@ class Norm:
 class Weights:
     """Filters and bias of a layer, with what is linear behind it folded into them.
 
-    Nothing is copied but the bias; folded filters are made for as long as a kernel's form of them is.
+    Nothing is copied but the bias; folded filters live while a kernel's form of them is made.
 
     Args:
         weight, bias: Of shapes ``(K, C // groups, ...)`` and ``(K,)``; bias may be None.
@@ -94,12 +94,63 @@ class Weights:
         return form
 
 
-class Fused:
-    """A convolution or linear map of images of one shape, with what follows it.
+class Kernel:
+    """A plan for images of one shape, called with tensors the shortest way.
 
     Attributes:
         label: What is computed, for people. plan: Who computes it.
     """
+
+    def __init__(self, label: str, plan: Plan, shape: tuple[int, ...], dtype: Any) -> None:
+        """Of images ``(N, C, ...)`` of PyTorch's type ``dtype``.
+
+        Raises:
+            ValueError: The plan is the reference.
+        """
+        if plan.on_host:
+            raise ValueError("the reference alone computes it")
+        self.label = label
+        self.plan = plan
+        self._shape = torch.Size(shape)
+        self._dtype = dtype
+        last = len(shape) - 1
+        # From images to memory, and back.
+        self._there = (0, *range(2, last + 1), 1)
+        self._back = (0, last, *range(1, last))
+        # What PyTorch's printer of graphs calls it.
+        self.__name__ = "kernel"
+        self.__module__ = __name__
+
+    def _require(self, x: Any, shape: Any) -> None:
+        if x.shape != shape or x.dtype is not self._dtype:
+            raise RuntimeError(
+                f"{self.label} is for {tuple(shape)} of {self._dtype}, not for "
+                f"{tuple(x.shape)} of {x.dtype}"
+            )
+
+
+class Pooled(Kernel):
+    """A pooling of images of one shape."""
+
+    def __init__(self, label: str, args: PoolArguments, shape: tuple[int, ...], dtype: Any) -> None:
+        """As :class:`Kernel`; ``args`` are of images whose channels are last."""
+        like = array_of(torch.empty(shape[0], *shape[2:], shape[1], dtype=dtype))
+        call = pool_call(args, like)
+        super().__init__(label, call.plan, shape, dtype)
+        self._result, self._result_dtype = call.result_shape, call.result_dtype
+
+    def __call__(self, x: Any) -> Any:
+        """Compute; images in any memory order."""
+        self._require(x, self._shape)
+        x = x.permute(self._there).contiguous()
+        source = x.data_ptr()
+        y = aligned_array(self._result, self._result_dtype, source)
+        self.plan.launch((source, array_address(y)))
+        return tensor_of(y).permute(self._back)
+
+
+class Fused(Kernel):
+    """A convolution or linear map of images of one shape, with what follows it."""
 
     def __init__(
         self,
@@ -107,8 +158,9 @@ class Fused:
         args: ConvArguments,
         weights: Weights,
         shape: tuple[int, ...],
-        residual: bool,
+        dtype: Any,
         *,
+        residual: bool,
         rows: bool,
     ) -> None:
         """Choose an algorithm, and prepare the weights for it.
@@ -133,52 +185,33 @@ class Fused:
         if residual:
             added = np.empty(call.result_shape, filters.dtype)
             call = conv_call(args, like, filters, weights.bias, added)
-        self.label = label
-        self.plan = call.prepared_plan
-        if self.plan.on_host:
-            raise ValueError("the reference alone computes it")
-        self._weights = weights.prepared(self.plan, call.weight.memory(filters))
-        self._bias = weights.bias
-        self._shape = torch.Size(shape)
-        self._dtype = tensor_of(filters[:0].copy()).dtype
+        super().__init__(label, call.prepared_plan, shape, dtype)
+        self._rows = rows
         self._result = (*shape[:-1], call.result_shape[-1]) if rows else call.result_shape
         self._result_dtype = call.result_dtype
-        last = len(shape) - 1
-        # From images to memory, and back.
-        self._there = tuple(range(last + 1)) if rows else (0, *range(2, last + 1), 1)
-        self._back = tuple(range(last + 1)) if rows else (0, last, *range(1, last))
-        self._moves = not rows
-        of_caller = tuple(self._result[axis] for axis in self._back)
-        self._residual_shape = torch.Size(of_caller) if residual else None
-        self._pointers = [
-            array_address(self._weights.data),
-            None if self._bias is None else array_address(self._bias),
-        ]
-        # What PyTorch's printer of graphs calls it.
-        self.__name__ = "fused"
-        self.__module__ = __name__
+        self._added = None
+        if residual:
+            back = range(len(shape)) if rows else self._back
+            self._added = torch.Size([self._result[axis] for axis in back])
+        self._weights = weights.prepared(self.plan, call.weight.memory(filters))
+        self._is_prepared = self.plan.weight_format is not None
+        self._filters = array_address(self._weights.data)
+        self._kept = weights.bias
+        self._bias = () if self._kept is None else (array_address(self._kept),)
 
     def __call__(self, x: Any, residual: Any = None) -> Any:
         """Compute; tensors of the shapes it was made for, in any memory order."""
-        if x.shape != self._shape or x.dtype is not self._dtype:
-            raise RuntimeError(f"{self.label} is for {tuple(self._shape)} of {self._dtype}")
-        if self._moves:
-            x = x.permute(self._there)
-        x = x.contiguous()
-        weights, bias = self._pointers
+        self._require(x, self._shape)
+        x = (x if self._rows else x.permute(self._there)).contiguous()
         source = x.data_ptr()
         y = aligned_array(self._result, self._result_dtype, source)
-        addresses = [source, weights, array_address(y)]
-        if bias is not None:
-            addresses.append(bias)
-        if self._residual_shape is not None:
-            if residual.shape != self._residual_shape or residual.dtype is not self._dtype:
-                raise RuntimeError(f"{self.label} adds {tuple(self._residual_shape)}")
-            residual = (residual.permute(self._there) if self._moves else residual).contiguous()
+        addresses = [source, self._filters, array_address(y), *self._bias]
+        if self._added is not None:
+            self._require(residual, self._added)
+            residual = (residual if self._rows else residual.permute(self._there)).contiguous()
             addresses.append(residual.data_ptr())
-        self.plan.launch(addresses, prepared=self.plan.weight_format is not None)
-        y = tensor_of(y)
-        return y.permute(self._back) if self._moves else y
+        self.plan.launch(addresses, prepared=self._is_prepared)
+        return tensor_of(y) if self._rows else tensor_of(y).permute(self._back)
 
 
 def _version(tensor: Any) -> int | None:

@@ -49,6 +49,7 @@ class Traced:
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """Run the graph for arguments like these, which is made where there is none."""
         if self._split:
             return self.forward(*args, **keywords)
         key = _key(args, keywords)
@@ -65,7 +66,7 @@ class Traced:
         return [self, *(each for child in self.children for each in child.everything())]
 
     def _add(self, key: Any, args: Any, keywords: Any) -> Any:
-        """Trace for arguments like these, and compare with what the module computes; None if it splits."""
+        """Trace for arguments like these, and compare results; None if the module splits."""
         if self._split:
             return None
         graph, why = _exported(self.module, args, keywords)
@@ -73,10 +74,11 @@ class Traced:
             self._split_up(why)
             return None
         summary = fuse(graph, self.weights, self.policy, self.name)
-        _require_equal(self.name, graph(*args, **keywords), self.forward(*args, **keywords))
+        _require_equal(self.name, graph.forward(*args, **keywords), self.forward(*args, **keywords))
         self.summaries.append(summary)
-        self._graphs[key] = graph
-        return graph
+        # Not the module around it, whose hooks take longer than a small layer.
+        self._graphs[key] = graph.forward
+        return graph.forward
 
     def _split_up(self, why: str) -> None:
         self.summaries.append(Summary(split=[(self.name, why)]))
