@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from convforge.bench import models
 from convforge.bench.avx2 import LIBRARIES
 from convforge.bench.foundation import Foundation
 from convforge.bench.measure import OURS, Table, key
+from convforge.bench.models import Model
 from convforge.bench.peers import family
 from convforge.bench.rows import Row
 from convforge.bench.scaling import Scaling
@@ -237,6 +239,39 @@ def of_scaling(found: Scaling) -> Iterator[Goal]:
             unit=" %",
             note=f"at {at}",
         )
+
+
+_MODELS: dict[tuple[str, int], tuple[float, float | None, float | None]] = {
+    # (network, batch): convert and optimize against PyTorch, optimize against onnxruntime
+    ("ResNet-50", 1): (1.1, 1.3, 1.05),
+    ("ResNet-50", 8): (1.2, 1.5, 1.2),
+    ("VGG-16", 1): (1.6, 1.6, None),
+    ("VGG-16", 8): (1.6, 1.6, None),
+    ("ConvNeXt-T", 1): (1.3, 1.3, None),
+    ("ConvNeXt-T", 8): (1.3, 1.3, None),
+    ("MobileNetV2", 1): (1.0, 1.3, None),
+    ("MobileNetV2", 8): (1.0, 1.3, None),
+    ("ResNet-18", 16): (1.15, None, None),
+    ("VGG-11", 16): (1.15, None, None),
+}
+
+
+def of_models(found: Iterable[Model]) -> Iterator[Goal]:
+    """How many times faster whole networks are than PyTorch in its better memory order."""
+    for model in found:
+        convert, optimize, session = _MODELS[model.name, model.batch]
+        for ours, theirs, wanted in (
+            (models.CONVERT, models.TORCH, convert),
+            (models.OPTIMIZE, models.TORCH, optimize),
+            (models.OPTIMIZE, (models.ONNXRUNTIME,), session),
+        ):
+            if wanted is not None:
+                peer = "PyTorch" if theirs is models.TORCH else models.ONNXRUNTIME
+                yield Goal(
+                    name=f"{model.title}, {ours}: × {peer}",
+                    value=model.ratio(ours, theirs),
+                    wanted=wanted,
+                )
 
 
 def of_startup(startup: Startup) -> Iterator[Goal]:

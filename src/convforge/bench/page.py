@@ -66,7 +66,7 @@ def _in_order(groups: Mapping[str, Record]) -> list[tuple[str, Record]]:
     """As the catalogue has them, the foundation first."""
     from convforge.bench.catalogue import GROUPS
 
-    known = ["foundation", *GROUPS]
+    known = ["foundation", "models", *GROUPS]
     return sorted(groups.items(), key=lambda item: (*_place(item[0], known), item[0]))
 
 
@@ -102,6 +102,7 @@ def _group(name: str, group: Record, kind: str) -> dict[str, Any]:
         ),
         "tables": [_table(table) for table in tables],
         "plot": _plot(kind) if "series" in group else "",
+        "models": _models(group["models"]) if "models" in group else "",
         "series": [_series(*pair) for pair in _by_quantity(group.get("series", ()))],
     }
 
@@ -133,6 +134,32 @@ def _series(quantity: str, members: Sequence[Record]) -> str:
             times = [_digits(point[key]) for point in one["points"]]
             rows.append([f"`{one['algorithm']}`{what}, ms", *times])
     return markdown([quantity, *(str(point["at"]) for point in members[0]["points"])], rows)
+
+
+def _models(models: Sequence[Record]) -> str:
+    """Milliseconds of whole networks, ratios and memory."""
+    contestants = list(dict.fromkeys(who for one in models for who in one["times"]))
+    ratios = list(dict.fromkeys(name for one in models for name in one["ratios"]))
+    ratios = [name for name in ratios if any(one["ratios"][name] for one in models)]
+    rows = [
+        [
+            one["title"],
+            *(
+                _digits(one["times"][w]["median_ms"]) if w in one["times"] else _NONE
+                for w in contestants
+            ),
+            *(f"{ratio:.2f}" if (ratio := one["ratios"][name]) else _NONE for name in ratios),
+            f"{max(timing['spread'] for timing in one['times'].values()):.0%}",
+            _digits(one["weights_bytes"] / 1e6),
+            _digits(one["prepared_bytes"] / 1e6) if one["prepared_bytes"] else _NONE,
+            ", ".join(f"{who} {nbytes / 1e6:.0f}" for who, nbytes in one["peak_bytes"].items())
+            or _NONE,
+        ]
+        for one in models
+    ]
+    headings = [f"{who}, ms" for who in contestants]
+    memory = ["weights, MB", "prepared, MB", "peak, MB"]
+    return markdown(["model", *headings, *ratios, "spread", *memory], rows)
 
 
 def _goal(goal: Record) -> list[str]:

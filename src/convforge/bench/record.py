@@ -18,6 +18,7 @@ from convforge.bench.foundation import Foundation
 from convforge.bench.goals import Goal
 from convforge.bench.groups import Group, Run
 from convforge.bench.measure import Measurement, Table
+from convforge.bench.models import CONVERT, ONNXRUNTIME, OPTIMIZE, TORCH, Model
 from convforge.bench.rows import Row
 from convforge.bench.scaling import Scaling
 from convforge.bench.timer import Method, geometric_mean
@@ -37,6 +38,16 @@ _SCALING_ABOUT = (
     "A 3x3 layer from 128 channels to as many on one image of 56x56 pixels, weights prepared, of "
     "which one quantity grows at a time. Dashed is the straight line from which times differ "
     "least, counted as shares; for threads, the time of one thread divided by their number."
+)
+
+
+_MODELS_TITLE = "whole networks"
+_MODELS_ABOUT = (
+    "Networks on random images of 224x224 pixels: PyTorch in both memory orders, the same model by "
+    "`convforge.torch.convert` (weights frozen) and by `convforge.torch.optimize`, and onnxruntime "
+    "on the exported model; steps of training (forward, backward, SGD) by PyTorch and by "
+    "`convert`. Memory is what a process grows by, at most, from the model alone, at batch 8: "
+    "prepared weights are part of it, and for NHWC a copy of the model."
 )
 
 
@@ -218,6 +229,40 @@ def scaling_record(
                 ],
             }
             for one in found.series
+        ],
+        **_judged({}, goals),
+    }
+
+
+def models_record(
+    found: Iterable[Model], goals: Iterable[Goal], method: Method, command: str = ""
+) -> dict[str, Any]:
+    """A run of whole networks: every time in milliseconds, every ratio, memory."""
+    return {
+        "title": _MODELS_TITLE,
+        "about": _MODELS_ABOUT,
+        **tables_record((), method, command),
+        "models": [
+            {
+                "title": one.title,
+                "times": {
+                    who: {
+                        "median_ms": _number(timing.median_s * 1e3),
+                        "spread": _number(timing.spread),
+                    }
+                    for who, timing in one.timings.items()
+                },
+                "ratios": {
+                    f"{ours} / {name}": _number(one.ratio(ours, theirs))
+                    for ours in (CONVERT, OPTIMIZE)
+                    for name, theirs in (("PyTorch", TORCH), (ONNXRUNTIME, (ONNXRUNTIME,)))
+                },
+                "weights_bytes": one.weights_bytes,
+                "prepared_bytes": one.prepared_bytes,
+                "peak_bytes": one.peak_bytes,
+                "notes": list(one.notes),
+            }
+            for one in found
         ],
         **_judged({}, goals),
     }

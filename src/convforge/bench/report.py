@@ -14,6 +14,7 @@ from rich.text import Text
 
 from convforge.bench.goals import Goal
 from convforge.bench.measure import OURS, Measurement, Table
+from convforge.bench.models import CONVERT, ONNXRUNTIME, OPTIMIZE, TORCH, Model
 from convforge.bench.rows import Row
 from convforge.bench.scaling import Series
 from convforge.bench.timer import geometric_mean
@@ -246,3 +247,25 @@ def _plain_ratio(value: float) -> Text:
 def _judged_ratio(value: float) -> Text:
     style = "green" if value >= 1 else "red" if value < _SLOWER else ""
     return _spelled(f"{value:.2f}", value, style)
+
+
+def render_models(found: Iterable[Model]) -> RenderableType:
+    """Milliseconds of whole networks, and how many times faster than PyTorch and onnxruntime."""
+    view = _blank()
+    view.add_column("model", no_wrap=True)
+    contestants = (*TORCH, CONVERT, OPTIMIZE, ONNXRUNTIME)
+    ratios = ("convert\n× torch", "optimize\n× torch", "optimize\n× ort")
+    for heading in (*contestants, *ratios, "spread", "prepared MB", "peak MB"):
+        view.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    for one in found:
+        times = [one.timings.get(who) for who in contestants]
+        values = one.ratio(CONVERT), one.ratio(OPTIMIZE), one.ratio(OPTIMIZE, (ONNXRUNTIME,))
+        view.add_row(
+            one.title,
+            *("" if timing is None else f"{timing.median_s * 1e3:.1f}" for timing in times),
+            *("" if math.isnan(value) else f"{value:.2f}" for value in values),
+            f"{max(timing.spread for timing in one.timings.values()):.0%}",
+            f"{one.prepared_bytes / 1e6:.0f}",
+            " ".join(f"{nbytes / 1e6:.0f}" for nbytes in one.peak_bytes.values()),
+        )
+    return view

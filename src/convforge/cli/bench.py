@@ -76,8 +76,8 @@ def bench(
             device, what, batch=batch, minutes=minutes, quick=quick, json=json, command=command
         )
         return
+    from convforge.bench import models, results, scaling, suites
     from convforge.bench import peers as rivals
-    from convforge.bench import results, scaling, suites
     from convforge.bench.catalogue import GROUPS
     from convforge.bench.rows import Row
     from convforge.bench.timer import BRIEF, QUICK, STANDARD
@@ -85,7 +85,7 @@ def bench(
     names = what or [suites.FOUNDATION]
     screen = console()
     if names == ["?"]:
-        screen.print("\n".join([*GROUPS, scaling.GROUP, *suites.names()]))
+        screen.print("\n".join([*GROUPS, scaling.GROUP, models.GROUP, *suites.names()]))
         return
     try:
         if names == ["report"]:
@@ -94,7 +94,11 @@ def bench(
         counts = _counts(threads)
         wanted = [Row(row) for row in rows.split(",")]
         group = GROUPS.get(names[0]) if len(names) == 1 else None
-        kept = group is not None or names in ([suites.FOUNDATION], [scaling.GROUP])
+        kept = group is not None or names in (
+            [suites.FOUNDATION],
+            [scaling.GROUP],
+            [models.GROUP],
+        )
         if json is not None and kept:
             results.read(json)  # refuses another kind of file before ten minutes are spent
         command = _command(
@@ -112,6 +116,8 @@ def bench(
             record = _group(screen, group, libraries, counts, method, minutes, command)
         elif names == [scaling.GROUP]:
             record = _scaling(screen, max(counts), method, command)
+        elif names == [models.GROUP]:
+            record = _models(screen, max(counts), QUICK if quick else BRIEF, minutes, command)
         elif kept:
             record = _foundation(screen, runners, counts, wanted, method, command)
         else:
@@ -292,6 +298,32 @@ def _scaling(screen: Console, threads: int, method: Method, command: str) -> dic
     screen.print(render_series(found.series))
     screen.print(render_goals(promised))
     return scaling_record(found, promised, method, command)
+
+
+def _models(
+    screen: Console, threads: int, method: Method, minutes: float | None, command: str
+) -> dict[str, Any]:
+    from convforge.bench import goals, models
+    from convforge.bench.groups import MINUTES
+    from convforge.bench.record import models_record
+    from convforge.bench.report import render_goals, render_models
+
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        raise ValueError("whole networks are PyTorch's, which is not installed") from None
+    with progress(screen) as before_each:
+        found = models.run(
+            threads=threads,
+            method=method,
+            before_each=before_each,
+            finished=lambda one: screen.print(render_models([one])),
+            minutes=MINUTES if minutes is None else minutes,
+        )
+    promised = list(goals.of_models(found))
+    screen.print(render_models(found))
+    screen.print(render_goals(promised))
+    return models_record(found, promised, method, command)
 
 
 def _print_trust(screen: Console, itself: dict[int, float]) -> None:
