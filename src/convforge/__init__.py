@@ -105,4 +105,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES, *_INTEGRATIONS, *_HOMES])
+    return sorted([*globals(), *_MODULES, *_HOMES])

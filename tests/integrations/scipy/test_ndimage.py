@@ -112,3 +112,11 @@ def test_tensors_come_back_as_tensors():
 def test_what_cannot_be_says_what_can(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_complex_result_keeps_its_imaginary_part():
+    x = np.arange(6.0) * (1 + 2j)
+    y = ours.correlate(x, np.ones(3), output=np.float32)
+    np.testing.assert_allclose(y, ours.correlate(x, np.ones(3)), rtol=1e-6)
+    with pytest.raises(ValueError, match="the result is complex"):
+        ours.correlate(x, np.ones(3), output=np.zeros(6))

@@ -175,10 +175,10 @@ def test_frozen_weights_are_kept_and_refreshed(net):
     ct.convert(net.second, freeze=True, algorithm="conv_direct")  # which prepares weights
     with torch.no_grad():
         net(X)
-        forms = dict(net.second.convforge_packed._forms)
+        forms = dict(net.second.convforge_packed._kept._forms)
         assert forms
         net(X)
-        assert net.second.convforge_packed._forms == forms
+        assert net.second.convforge_packed._kept._forms == forms
         # What nobody sees: an element that is not among the samples, through ``.data``.
         net.second.weight.data[1, 1, 1, 1] += 100
         ct.refresh(net)

@@ -20,15 +20,15 @@ if keras.config.backend() not in _BACKENDS:
 if keras.config.backend() == "torch":
     from convforge.integrations.keras.torch_ import (
         array_of,
-        is_abstract,
+        is_left,
         is_recorded,
         run,
         version_of,
     )
 else:
 
-    def is_abstract(tensor: Any) -> bool:
-        """Whether a tensor has a shape and no elements; here every one has elements."""
+    def is_left(tensor: Any) -> bool:
+        """Whether Keras itself computes: every tensor here has elements."""
         return False
 
     def is_recorded(*tensors: Any) -> bool:
@@ -48,4 +48,4 @@ else:
         return function(*tensors)
 
 
-__all__ = ["array_of", "is_abstract", "is_recorded", "run", "version_of"]
+__all__ = ["array_of", "is_left", "is_recorded", "run", "version_of"]

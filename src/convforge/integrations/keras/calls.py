@@ -15,7 +15,7 @@ import keras
 
 from convforge.conventions import keras as rules
 from convforge.conventions.common import reshape
-from convforge.integrations.keras.backends import is_abstract, is_recorded, run
+from convforge.integrations.keras.backends import is_left, is_recorded, run
 from convforge.integrations.keras.weights import keep
 
 _FUSED = {
@@ -39,11 +39,11 @@ def of_keras(layer: Any) -> Call:
 
 
 def _concrete(call: Call) -> Call:
-    """Leave to Keras what has a shape and no elements."""
+    """Leave to Keras what is not computed here: shapes alone, and transforms of PyTorch."""
 
     @wraps(call)
     def either(self: Any, inputs: Any) -> Any:
-        return of_keras(self)(inputs) if is_abstract(inputs) else call(self, inputs)
+        return of_keras(self)(inputs) if is_left(inputs) else call(self, inputs)
 
     return either
 
@@ -82,7 +82,7 @@ def convolution_op(self: Any, inputs: Any, kernel: Any) -> Any:
     function = partial(
         rules.conv, padding=self.padding, data_format=self.data_format, **_steps(self)
     )
-    if is_abstract(inputs):
+    if is_left(inputs):
         return keras.layers.Conv2D.convolution_op(self, inputs, kernel)
     return run(function, inputs, keras.ops.convert_to_tensor(kernel))
 

@@ -12,9 +12,13 @@ from convforge.arrays import Array, as_numpy, home_of
 from convforge.autograd import Tensor, enable_grad
 
 
-def is_abstract(tensor: Any) -> bool:
-    """Whether a tensor has a shape and no elements: Keras asks so for a result's shape."""
-    return tensor.is_meta  # type: ignore[no-any-return]
+def is_left(tensor: Any) -> bool:
+    """Whether Keras itself computes: for a shape alone, and within PyTorch's transforms."""
+    return (
+        tensor.is_meta
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 def is_recorded(*tensors: Any) -> bool:
@@ -65,6 +69,11 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Any) -> tuple[Any, ...]:
+        if torch.autograd.forward_ad._current_level >= 0:
+            raise NotImplementedError(
+                "forward-mode derivatives of a gradient: call the layer within "
+                "torch.autograd.forward_ad.dual_level() too, and Keras computes both"
+            )
         tensors = ctx.saved_tensors
         # PyTorch may come again, and drops the node when it will not.
         ctx.result.backward(array_of(grad), retain_graph=True)

@@ -139,12 +139,14 @@ def _computed(
 
 def _handed(y: Array, input: Any, x: Array, output: Any) -> Any:
     """The result where, and in the type, that it is wanted."""
-    if output is None:
-        kind = np.result_type(x.dtype, np.complex64) if y.dtype.kind == "c" else x.dtype
-        return home_of(input)(y.astype(kind, copy=False))
     if isinstance(output, np.ndarray):
         if output.shape != y.shape:
             raise ValueError(f"output has shape {output.shape}; wanted {y.shape}")
+        if y.dtype.kind == "c" and output.dtype.kind != "c":
+            raise ValueError(f"output has dtype {output.dtype}; the result is complex")
         output[...] = y
         return output
-    return home_of(input)(y.astype(output))
+    kind = x.dtype if output is None else np.dtype(output)
+    if y.dtype.kind == "c":
+        kind = np.result_type(kind, np.complex64)
+    return home_of(input)(y.astype(kind, copy=False))

@@ -79,7 +79,11 @@ def convolve2d(
 def correlate2d(
     in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0
 ) -> Any:
-    """:func:`scipy.signal.correlate2d`; arguments as of :func:`convolve2d`."""
+    """:func:`scipy.signal.correlate2d`; arguments as of :func:`convolve2d`.
+
+    ``in2`` is conjugated, also where ``"valid"`` finds ``in1`` within it: there SciPy conjugates
+    ``in1``, which is the conjugate of the correlation.
+    """
     return _images(in1, in2, mode, boundary, fillvalue, turn=False)
 
 

@@ -153,9 +153,17 @@ def _dbias(dy: Any) -> Any:
     return dy.sum((0, *range(2, dy.dim())))
 
 
+def _keep(ctx: Any, a: Any, b: Any) -> None:
+    """Two factors, each of which only the other's gradient reads; and their extents."""
+    ctx.save_for_backward(
+        a if ctx.needs_input_grad[1] else None, b if ctx.needs_input_grad[0] else None
+    )
+    ctx.sizes, ctx.last = (a.shape[2:], b.shape[2:]), is_last(b)
+
+
 def _keep_fprop(ctx: Any, inputs: Any, output: Any) -> None:
     x, w, _, *settings = inputs
-    ctx.save_for_backward(x, w)
+    _keep(ctx, x, w)
     ctx.settings = _of_gradient(settings)
 
 
@@ -163,9 +171,9 @@ def _differentiate_fprop(ctx: Any, dy: Any) -> tuple[Any, ...]:
     x, w = ctx.saved_tensors
     dx = dw = db = None
     if ctx.needs_input_grad[0]:
-        dx = dgrad(dy, _conjugate(w), None, x.shape[2:], *ctx.settings)
+        dx = dgrad(dy, _conjugate(w), None, ctx.sizes[0], *ctx.settings)
     if ctx.needs_input_grad[1]:
-        dw = wgrad(_conjugate(x), dy, w.shape[2:], is_last(w), *ctx.settings)
+        dw = wgrad(_conjugate(x), dy, ctx.sizes[1], ctx.last, *ctx.settings)
     if ctx.needs_input_grad[2]:
         db = _dbias(dy)
     return dx, dw, db, *[None] * len(ctx.settings)
@@ -173,7 +181,7 @@ def _differentiate_fprop(ctx: Any, dy: Any) -> tuple[Any, ...]:
 
 def _keep_dgrad(ctx: Any, inputs: Any, output: Any) -> None:
     dy, w, _, _, *settings = inputs
-    ctx.save_for_backward(dy, w)
+    _keep(ctx, dy, w)
     ctx.settings = _of_gradient(settings)
 
 
@@ -183,7 +191,7 @@ def _differentiate_dgrad(ctx: Any, dx: Any) -> tuple[Any, ...]:
     if ctx.needs_input_grad[0]:
         gradient = fprop(dx, _conjugate(w), None, *ctx.settings)
     if ctx.needs_input_grad[1]:
-        dw = wgrad(dx, _conjugate(dy), w.shape[2:], is_last(w), *ctx.settings)
+        dw = wgrad(dx, _conjugate(dy), ctx.sizes[1], ctx.last, *ctx.settings)
     if ctx.needs_input_grad[2]:
         db = _dbias(dx)
     return gradient, dw, db, None, *[None] * len(ctx.settings)
@@ -191,7 +199,7 @@ def _differentiate_dgrad(ctx: Any, dx: Any) -> tuple[Any, ...]:
 
 def _keep_wgrad(ctx: Any, inputs: Any, output: Any) -> None:
     x, dy, _, _, *settings = inputs
-    ctx.save_for_backward(x, dy)
+    _keep(ctx, x, dy)
     ctx.settings = _of_gradient(settings)
 
 
@@ -199,7 +207,7 @@ def _differentiate_wgrad(ctx: Any, dw: Any) -> tuple[Any, ...]:
     x, dy = ctx.saved_tensors
     dx = gradient = None
     if ctx.needs_input_grad[0]:
-        dx = dgrad(_conjugate(dy), dw, None, x.shape[2:], *ctx.settings)
+        dx = dgrad(_conjugate(dy), dw, None, ctx.sizes[0], *ctx.settings)
     if ctx.needs_input_grad[1]:
         gradient = fprop(_conjugate(x), dw, None, *ctx.settings)
     return dx, gradient, None, None, *[None] * len(ctx.settings)

@@ -63,6 +63,7 @@ def refusal(dtypes: tuple[Any, ...], *tensors: Any) -> str | None:
             return "a transform of torch.func is at work"
         if torch.autograd.forward_ad._current_level >= 0:
             return "forward-mode derivatives are being taken"
+    place = None
     for tensor in tensors:
         if tensor is None:
             continue
@@ -75,6 +76,9 @@ def refusal(dtypes: tuple[Any, ...], *tensors: Any) -> str | None:
             return "the tensor is sparse, nested or in a layout of its own"
         if tensor.device.type not in ("cpu", "meta"):
             return f"the tensor is on {tensor.device.type}"
+        if place is not None and tensor.device.type != place:
+            return f"tensors are on {place} and {tensor.device.type}"
+        place = tensor.device.type
         if tensor.numel() == 0:
             return "a tensor is empty"
     return None

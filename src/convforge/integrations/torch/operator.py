@@ -53,6 +53,12 @@ class Operator:
         """Compute, and record if a tensor requires grad."""
         if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
             return self.dispatched(*args)
+        if torch.autograd.forward_ad._current_level >= 0:
+            # The functions have left their calls to PyTorch; this is the way back of one before.
+            raise NotImplementedError(
+                "forward-mode derivatives of a gradient: call the function within "
+                "torch.autograd.forward_ad.dual_level() too, and PyTorch computes both"
+            )
         recorded = False
         for tensor in args[: self.tensors]:
             if tensor is None:

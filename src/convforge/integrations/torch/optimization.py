@@ -86,6 +86,11 @@ class Optimized(torch.nn.Module):
                 "an optimised model computes in the types of its weights: leave autocast, and "
                 "optimise model.to(torch.bfloat16) for these"
             )
+        if torch.autograd.forward_ad._current_level >= 0:
+            raise RuntimeError(
+                "an optimised model has no derivatives: leave "
+                "torch.autograd.forward_ad.dual_level(), or use convforge.torch.convert"
+            )
         with torch.no_grad():
             return self._traced(*args, **keywords)
 

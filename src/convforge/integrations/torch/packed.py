@@ -18,39 +18,44 @@ class PackedWeights:
     They are made anew when the weight shows that it has changed: another memory, shape, type or
     version (which every write of PyTorch's counts, but for those through ``.data`` and in
     inference mode), or another value at one of a few places. Nobody sees all other writes;
-    :func:`~convforge.torch.refresh` is for these. Copies and pickles start empty.
+    :func:`~convforge.torch.refresh` is for these. Copies by pickling start empty; whatever shares
+    one, in whichever thread, gets forms of its own weight.
     """
 
     def __init__(self) -> None:
-        self._stamp: Any = None
-        self._samples: Array | None = None
-        self._sampled = b""
-        self._forms: dict[str, PreparedWeights] = {}
+        self._kept: _Kept | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedWeights, ()
 
     def clear(self) -> None:
         """Forget the prepared forms."""
-        self._stamp, self._samples, self._forms = None, None, {}
+        self._kept = None
 
-    def of(self, weight: Any) -> PackedWeights:
-        """The same, with nothing in it that the weight as it is now did not give."""
+    def of(self, weight: Any) -> _Kept:
+        """What was prepared of the weight as it is now."""
         stamp = (
             weight.data_ptr(), weight.shape, weight.stride(), weight.dtype,
             None if weight.is_inference() else weight._version,
         )  # fmt: skip
-        if (
-            stamp != self._stamp
-            or self._samples is None
-            or self._samples.tobytes() != self._sampled
-        ):
-            array = array_of(weight)
-            steps = tuple(slice(None, None, max(1, -(-n // _SAMPLES))) for n in array.shape)
-            self._samples = array[steps]
-            self._sampled = self._samples.tobytes()
-            self._stamp, self._forms = stamp, {}
-        return self
+        kept = self._kept
+        if kept is None or not kept.is_current(stamp):
+            kept = self._kept = _Kept(stamp, array_of(weight))
+        return kept
+
+
+class _Kept:
+    """Forms of a weight as it was; calls the way that plans are given weights by."""
+
+    def __init__(self, stamp: Any, array: Array) -> None:
+        steps = tuple(slice(None, None, max(1, -(-n // _SAMPLES))) for n in array.shape)
+        self._stamp, self._samples = stamp, array[steps]
+        self._sampled = self._samples.tobytes()
+        self._forms: dict[str, PreparedWeights] = {}
+
+    def is_current(self, stamp: Any) -> bool:
+        """Whether the weight with this stamp shows no change."""
+        return bool(stamp == self._stamp and self._samples.tobytes() == self._sampled)
 
     def __call__(self, plan: Plan, w: Array) -> Array | PreparedWeights:
         """The weights as a plan reads them."""
