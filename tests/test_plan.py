@@ -10,6 +10,7 @@ import pytest
 
 import convforge
 from convforge import Policy, UnsupportedProblem, reference
+from convforge.plan import PreparedWeights
 from convforge.problem import parse
 from convforge.runtime import memory
 from convforge.testing.data import operands
@@ -66,6 +67,34 @@ def test_prepared_weights_serve_plans_of_any_size(case):
     wrong = convforge.plan(TEXT.replace("k20", "k24"))
     with pytest.raises(ValueError, match=r"prepared weights have the format .* prepare them"):
         wrong(x, prepared, bias=np.zeros(24, np.float32))
+
+
+PLAIN = "fprop:f32:nhwc:n1c{C}h8w8_k4r1s1"
+
+
+def test_prepared_weights_that_are_plain_are_checked_as_such():
+    run, other = (convforge.plan(PLAIN.format(C=C), Policy(algorithm="conv_few")) for C in (64, 8))
+    assert run.weight_format is None
+    x, w = operands(run.problem, "integers").arrays
+    prepared = run.prepare(w)
+    np.testing.assert_array_equal(run(x, prepared), run(x, w))
+    with pytest.raises(ValueError, match="w has shape"):
+        run(x, other.prepare(operands(other.problem).arrays[1]))
+    for data, error in ((w.astype(float), "dtype float64"), (w.tolist(), "w is a list")):
+        with pytest.raises(TypeError, match=error):
+            run(x, PreparedWeights(prepared.format, data))
+
+
+def test_prepared_weights_hold_the_bytes_of_their_format(case):
+    plan, given, _ = case
+    x, w = given.arrays
+    prepared = plan.prepare(w)
+    for data, error, words in (
+        (prepared.data[:-4], ValueError, r"have \d+ bytes; wanted \d+"),
+        (bytes(prepared.data), TypeError, "hold a bytes; wanted bytes in host memory"),
+    ):
+        with pytest.raises(error, match=words):
+            plan(x, PreparedWeights(prepared.format, data), **given.epilogue)
 
 
 def test_launch_takes_addresses(case):

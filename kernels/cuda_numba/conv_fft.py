@@ -118,10 +118,11 @@ class ConvFft:
             pairs=problem.K,
             flip=dgrad,
         )
-        apart = "x".join(str(axis.dilation) for axis in axes)
+        spans = "x".join(f"{axis.filter}d{axis.dilation}" for axis in axes)
         tile = "x".join(map(str, config.shape))
         return WeightFormat(
-            id=f"fft{tile}:d{apart}:{'turned' if dgrad else 'plain'}:{config.acc}",
+            id=f"fft{tile}:cuda:{'c' if dgrad else 'k'}:{config.acc}:"
+            f"{problem.K}x{problem.group_C}x{spans}:g{problem.groups}",
             nbytes=2 * prod(config.shape) * problem.K * problem.group_C * problem.acc.itemsize,
             pack=Program(steps=(step,)),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,23 @@ import numpy as np
 from convforge.problem import ConvProblem, Direction, PoolKind, Problem
 from convforge.runtime.cuda.device import Device, device_of
 from convforge.runtime.dtypes import numpy_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedWeights:
+    """Weights in the layout an algorithm reads; any plan with the same format takes them.
+
+    Attributes:
+        format: Identity of the layout. data: The bytes.
+    """
+
+    format: str
+    data: Any
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return int(self.data.nbytes)
 
 
 def names_of(problem: Problem) -> tuple[tuple[str, ...], str]:
@@ -92,6 +110,18 @@ def require_on(
             f"{name} is not aligned: its address is no multiple of {dtype.itemsize} bytes; copy "
             f"its bytes to memory of their own ({problem})"
         )
+
+
+def require_packed(device: Device | None, problem: Problem, data: Any, nbytes: int) -> None:
+    """Raise unless these are the bytes of prepared weights, where a plan reads them."""
+    if device_of(data) is not device or not (device or isinstance(data, np.ndarray)):
+        place = device or "host memory"
+        raise TypeError(
+            f"prepared weights hold a {type(data).__name__}; wanted bytes in {place}: prepare "
+            f"them with this plan ({problem})"
+        )
+    if data.nbytes != nbytes:
+        raise ValueError(f"prepared weights have {data.nbytes} bytes; wanted {nbytes} ({problem})")
 
 
 def overlap_on(device: Device, out: Any, array: Any) -> bool:

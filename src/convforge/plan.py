@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
@@ -25,10 +25,12 @@ from convforge.contract import (
 from convforge.executor import Executable, prepend
 from convforge.heuristics import Candidate, Explanation, rank
 from convforge.operands import (
+    PreparedWeights,
     names_of,
     overlap_on,
     require,
     require_on,
+    require_packed,
     require_writable,
     shapes_and_dtypes,
 )
@@ -43,23 +45,6 @@ from convforge.runtime.memory import aligned_empty, array_address
 from convforge.runtime.results import aligned_array, is_small
 
 __all__ = ["Explanation", "Plan", "Policy", "PreparedWeights", "numpy_dtype", "plan"]
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedWeights:
-    """Weights in the layout an algorithm reads; any plan with the same format takes them.
-
-    Attributes:
-        format: Identity of the layout. data: The bytes.
-    """
-
-    format: str
-    data: Any
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return int(self.data.nbytes)
 
 
 class Plan:
@@ -237,8 +222,7 @@ class Plan:
         for i, (name, shape, dtype) in enumerate(self._checks):
             array = arrays[i]
             if name == "w" and type(array) is PreparedWeights:
-                self._require_format(array)
-                array, prepared = array.data, self.weight_format is not None
+                array, prepared = self._unpacked(array), self.weight_format is not None
             elif (
                 type(array) is not np.ndarray
                 or array.shape != shape
@@ -288,8 +272,7 @@ class Plan:
         plain = []
         for array, (name, shape, dtype) in checks:
             if type(array) is PreparedWeights and name == "w":
-                self._require_format(array)
-                array, prepared = array.data, self.weight_format is not None
+                array, prepared = self._unpacked(array), self.weight_format is not None
             else:
                 require_on(device, self.problem, name, array, shape, dtype)
             plain.append(array)
@@ -360,14 +343,25 @@ class Plan:
             found.append(array_address(array))
         return found
 
-    def _require_format(self, weights: PreparedWeights) -> None:
-        own = self.weight_format
+    def _unpacked(self, weights: PreparedWeights) -> Any:
+        """What prepared weights hold, which is this plan's to read."""
+        own, data = self.weight_format, weights.data
         wanted = own.id if own else f"plain:{self.problem.w.order}"  # type: ignore[union-attr]
         if weights.format != wanted:
             raise ValueError(
                 f"prepared weights have the format {weights.format!r}, but {self.algorithm} reads "
                 f"{wanted!r} for {self.problem}: prepare them with this plan"
             )
+        if own is not None:
+            if data.__class__ is not np.ndarray or self.device or data.nbytes != own.nbytes:
+                require_packed(self.device, self.problem, data, own.nbytes)
+            return data
+        name, shape, dtype = self._checks[1]
+        if self.device is None:
+            require(self.problem, name, data, shape, dtype)
+        else:
+            require_on(self.device, self.problem, name, data, shape, dtype)
+        return data
 
     def _run_on_host(
         self,

@@ -11,7 +11,7 @@ import pytest
 from convforge import Tensor, ops
 from convforge import functional as F
 from convforge.functional.lp_pooling import _LpPool, _Magnitude
-from convforge.plan import Policy, UnsupportedProblem, plan
+from convforge.plan import Policy, PreparedWeights, UnsupportedProblem, plan
 from convforge.problem import PoolKind
 
 try:
@@ -243,6 +243,46 @@ def test_a_plan_checks_what_it_gets(device):
     assert run.on_host is False and "cuda_numba.conv_direct" in str(run.explain())
     prepared = run.prepare(w)
     np.testing.assert_array_equal(run(x, prepared, bias=b).get(), run(x, w, bias=b).get())
+
+
+@pytest.mark.parametrize("algorithm", ["conv_direct", "conv_winograd3x3*"])
+def test_weights_are_prepared_where_they_are_read(device, algorithm):
+    policy = Policy(algorithm=algorithm)
+    x, w, b = (whole(*s) for s in ((2, 5, 7, 9), (6, 5, 3, 3), (6,)))
+    there = tuple(map(device.asarray, (x, w, b)))
+    on_device, on_host = plan(PLAN, policy, device), plan(PLAN, policy)
+    here = on_host.prepare(w)
+    prepared = on_device.prepare(there[1])
+
+    def labelled(run, weights):
+        """Weights of the other place, under the name of the format that a plan reads."""
+        return PreparedWeights(run.prepare(w if run is on_host else there[1]).format, weights.data)
+
+    with pytest.raises(TypeError, match=r"is a ndarray; wanted one of|hold a ndarray; wanted"):
+        on_device(there[0], labelled(on_device, here), bias=there[2])
+    with pytest.raises(TypeError, match=r"is a EmulatedArray; wanted|hold a EmulatedArray; wanted"):
+        on_host(x, labelled(on_host, prepared), bias=b)
+    wrong = PreparedWeights(prepared.format, device.copy(prepared.data[:2]))
+    with pytest.raises(ValueError, match=r"w has shape|bytes; wanted"):
+        on_device(there[0], wrong, bias=there[2])
+    wider = plan(PLAN.replace("k6", "k8"), policy, device)
+    with pytest.raises(ValueError, match=r"w has shape|have the format"):
+        wider(there[0], prepared, bias=device.asarray(whole(8)))
+
+
+def test_spectra_of_filters_say_whose_they_are(device):
+    texts = (
+        "fprop:f32:n1c4h20w20_k4r5s5",
+        "fprop:f32:n1c4h20w20_k2r5s5_g2",
+        "fprop:f32:n1c2h20w20_k4r5s5",
+        "fprop:f32:n1c4h20w20_k4r3s3",
+        "dgrad:f32:n1c4h20w20_k4r5s5",
+    )
+    policy = Policy(algorithm="conv_fft")
+    formats = [plan(text, policy, device).weight_format.id for text in texts]
+    assert len(set(formats)) == len(texts), formats
+    larger = plan(texts[0].replace("n1", "n3"), policy, device)
+    assert larger.weight_format.id == formats[0]
 
 
 def test_plans_launch_from_several_threads(device):
