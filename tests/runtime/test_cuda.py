@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import inspect
 import json
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -84,6 +86,28 @@ def test_steps_share_a_workspace(index):
         run.run([device.address(on_device), device.address(y)])
         np.testing.assert_array_equal(y.get(), 6 * x)
     assert device.launches == ["scale"] * 6
+
+
+def test_threads_that_start_together_keep_their_own_constants(monkeypatch):
+    made = []
+
+    def unlocked(run):
+        # As a cached property without a lock, for the thread whose template is not kept.
+        launches, tables, constants = template(run)
+        made.extend(map(weakref.ref, constants))
+        return launches, tables, constants
+
+    template = CudaExecutable._template.func
+    monkeypatch.setattr(CudaExecutable, "_template", property(unlocked))
+    device = EmulatedDevice()
+    run = CudaExecutable(program(), ["x", "y"], device)
+    x = np.arange(100, dtype=np.float32)
+    on_device, y = device.asarray(x), device.empty((100,), x.dtype)
+    for _ in range(2):
+        run.run([device.address(on_device), device.address(y)])
+        gc.collect()
+        assert len(made) == 2 and all(constants() is not None for constants in made)
+    np.testing.assert_array_equal(y.get(), 6 * x)
 
 
 def test_a_kernel_outside_its_arrays_is_seen():

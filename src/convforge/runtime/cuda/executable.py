@@ -21,10 +21,18 @@ class _Frame:
     """One thread's launches: tables of parameters whose pointers are written before each run.
 
     The driver copies parameters while a launch is enqueued, so that the next run may write them;
-    but another thread may not, so each has its own.
+    but another thread may not, so each has its own. The constants that the tables point at are
+    kept here: threads that start together may each have made a template, of which one is kept.
     """
 
-    def __init__(self, template: tuple[Launch, ...], tables: list[np.ndarray], words: int) -> None:
+    def __init__(
+        self,
+        template: tuple[Launch, ...],
+        tables: list[np.ndarray],
+        constants: list[np.ndarray],
+        words: int,
+    ) -> None:
+        self._constants = constants
         self.words = bytearray(8 * words)
         base = ctypes.addressof(ctypes.c_char.from_buffer(self.words))
         # Entries below the number of words are indices of words; the others are addresses already.
@@ -84,8 +92,7 @@ class CudaExecutable:
             frame: _Frame = self._frames.own
         except AttributeError:
             self._device.attach()
-            launches, tables, _ = self._template
-            frame = self._frames.own = _Frame(launches, tables, self._count)
+            frame = self._frames.own = _Frame(*self._template, self._count)
         if not self.workspace_bytes:
             self._pack(frame.words, 0, *addresses, 0)
             self._device.launch(frame.launches)
