@@ -130,6 +130,17 @@ def test_tensors_of_torch_come_back_as_such(device, torch):
         F.pad(x, (1, 1))
 
 
+def test_a_place_that_dlpack_has_no_number_for(device, torch, monkeypatch):
+    def unknown(self):
+        raise ValueError("Unknown device type meta for Dlpack")
+
+    x = torch.Tensor(device.asarray(X))
+    x.device.type = "meta"
+    monkeypatch.setattr(torch.Tensor, "__dlpack_device__", unknown)
+    with pytest.raises(TypeError, match=r"input is a torch tensor on .*meta"):
+        F.relu(x)
+
+
 def test_recorded_tensors_of_torch_are_refused(device, torch):
     x = torch.Tensor(device.asarray(X), requires_grad=True)
     with pytest.raises(TypeError, match=r"input is a torch tensor that requires grad.*detach"):

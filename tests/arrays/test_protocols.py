@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convforge.arrays import as_numpy, home_of
+from convforge.arrays import as_array, as_numpy, home_of
 from convforge.testing import peers
 
 
@@ -126,6 +126,9 @@ def test_torch_tensors_in_a_graph_are_refused_unless_gradients_are_off():
         assert as_numpy(tensor, "x").shape == (3,)
     with pytest.raises(TypeError, match=r"x is a torch tensor on meta"):
         as_numpy(torch.zeros(3, device="meta"), "x")
+    # DLPack has no number for this place, and PyTorch raises instead of giving one.
+    with pytest.raises(TypeError, match=r"x is a torch tensor on meta"):
+        as_array(torch.zeros(3, device="meta"), "x")
 
 
 def test_types_that_dlpack_has_no_name_for_come_as_arrays():

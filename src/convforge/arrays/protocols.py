@@ -75,7 +75,13 @@ def as_array(value: Any, name: str) -> Array:
 def _is_cuda(value: Any) -> bool:
     """Whether it says through DLPack that its memory is CUDA's."""
     asks = getattr(value, "__dlpack_device__", None)
-    return asks is not None and asks()[0] in _CUDA_DEVICES
+    if asks is None:
+        return False
+    try:
+        return asks()[0] in _CUDA_DEVICES
+    except (BufferError, RuntimeError, ValueError):
+        # A place that DLPack has no number for, such as PyTorch's "meta".
+        return False
 
 
 def home_of(value: Any) -> Callable[[Array], Any]:
