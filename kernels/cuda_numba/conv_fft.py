@@ -19,7 +19,7 @@ from math import prod
 
 from convforge.contract import Machine, Program, Rejected, Tolerance, Traits, WeightFormat
 from convforge.kernels.cuda_numba._element import FLOATS
-from convforge.kernels.cuda_numba._fft_block import PLACES
+from convforge.kernels.cuda_numba._fft_block import LONGEST_SHARE, PLACES
 from convforge.kernels.cuda_numba._fft_program import (
     FftConfig,
     axes_of,
@@ -68,7 +68,10 @@ class ConvFft:
             return Rejected(f"wgrad sums {summed} pixels: nothing for a transform to save")
         if best_shape(problem, axes_of(problem)) is None:
             most = PLACES[problem.acc.value][-1]
-            return Rejected(f"a filter that spans more than tiles of {most} places hold")
+            return Rejected(
+                f"a filter that spans more than tiles of {most} places, at most "
+                f"{most // LONGEST_SHARE} of them along an axis, hold"
+            )
         return None
 
     def configs(

@@ -393,6 +393,13 @@ def test_refusals_have_words(name):
     assert all(isinstance(reason, Rejected) and len(str(reason)) >= 8 for reason in refused)
 
 
+def test_an_axis_has_half_of_a_tile():
+    refused = ALGORITHMS["cuda_numba.conv_fft"].supports(
+        parse("fprop:f32:n1c1w9000_k1s3000"), MACHINE
+    )
+    assert "4096 places, at most 2048 of them along an axis" in str(refused)
+
+
 COLUMNS = [
     parse(f"{direction}:{dtype}:n1c4h24w9_k4r{rows}s3_st{stride}x1_g4")
     for direction in Direction
