@@ -130,7 +130,7 @@ def test_the_command_judges_the_emulated_device(tmp_path):
     from typer.testing import CliRunner
 
     path = tmp_path / "verdicts.json"
-    words = ["verify", "--emulated", "--algorithm", "pool_window", "--cases", "2"]
+    words = ["verify", "--emulated", "--algorithm", "pool_window", "--cases", "2", "--no-emulator"]
     done = CliRunner().invoke(app, [*words, "--json", str(path)], catch_exceptions=False)
     assert done.exit_code == 0
     assert (
@@ -139,6 +139,8 @@ def test_the_command_judges_the_emulated_device(tmp_path):
     record = json.loads(path.read_text())
     assert record["device"]["name"] == "emulated" and record["versions"]["numba-cuda"]
     assert len(record["verdicts"]) == 2 and record["summaries"][0]["wrong"] == 0
+    given = "--seed=0 --minutes=7 --emulated --no-emulator --algorithm=pool_window --cases=2"
+    assert record["command"] == f"convforge verify {given}"
 
 
 def test_the_command_fails_on_a_wrong_kernel(monkeypatch):

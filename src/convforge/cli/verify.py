@@ -74,7 +74,10 @@ def verify(
             trained = _trained(judged, before_each) if algorithm is None else None
         found = judge.summaries(verdicts, every)
         words = ["convforge", "verify", f"--seed={seed}", f"--minutes={minutes:g}"]
+        words += ["--emulated"] if emulated else [f"--device={device}"]
+        words += [] if emulator else ["--no-emulator"]
         words += [f"--algorithm={algorithm}"] if algorithm else []
+        words += [] if cases is None else [f"--cases={cases}"]
         record = {
             **circumstances(judged, shlex.join(words)),
             "seconds": round(time.monotonic() - begin, 1),
