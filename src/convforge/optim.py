@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convforge.arrays import Array, current, device_of, move, namespace
+from convforge.arrays import Array, copied, current, device_of, move, namespace
 from convforge.autograd import Tensor, enable_grad
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
@@ -243,7 +243,7 @@ def _is_array(value: Any) -> bool:
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
     """A state whose arrays are copies."""
-    return {n: namespace(v).array(v) if _is_array(v) else v for n, v in state.items()}
+    return {n: copied(v) if _is_array(v) else v for n, v in state.items()}
 
 
 def _require_positive(**settings: float) -> None:

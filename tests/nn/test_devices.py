@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import convforge
 from convforge import Tensor, nn, no_grad, optim
 from convforge import functional as F
 from convforge.arrays import device_of
+from convforge.ops.arguments import ConvArguments
+from convforge.ops.convolution import conv_dbias
 
 try:
     from convforge.testing.device import EmulatedArray, emulated_device, missing
@@ -18,6 +21,9 @@ except ImportError as error:
     pytest.skip(f"no GPU leg: {error}", allow_module_level=True)
 if missing():
     pytest.skip(f"no GPU leg: {missing()}", allow_module_level=True)
+
+from convforge.testing.device import EmulatedDevice
+from convforge.testing.device_arrays import EmulatedNamespace
 
 PLACE = "emulated:0"
 
@@ -100,6 +106,46 @@ def test_what_an_optimiser_remembers_follows_the_parameters(device):
     wanted, host = train("cpu", "sgd", 3)
     np.testing.assert_allclose(losses, wanted, rtol=1e-5)
     assert_same_state(model, host)
+
+
+def test_arrays_are_made_where_their_device_is_current(device, monkeypatch):
+    """The functions of CuPy make arrays on the current GPU, wherever their operands lie."""
+    _, model = train(PLACE, "sgd", 1)
+    update = OPTIMISERS["sgd"](model.parameters())
+    for p in model.parameters():
+        p.grad = Tensor(device.asarray(normal(*p.shape)))
+    update.step()
+    dy = device.asarray(normal(2, 3, 4, 4))
+    inside, made = [], []
+
+    @contextmanager
+    def current(self):
+        inside.append(self)
+        yield
+        inside.pop()
+
+    def guarded(call):
+        def checked(*arguments, **keywords):
+            assert inside, call
+            made.append(call)
+            return call(*arguments, **keywords)
+
+        return checked
+
+    monkeypatch.setattr(EmulatedDevice, "current", current)
+    monkeypatch.setattr(EmulatedNamespace, "__getattr__", guarded(EmulatedNamespace.__getattr__))
+    for name in ("astype", "sum"):
+        monkeypatch.setattr(EmulatedArray, name, guarded(getattr(EmulatedArray, name)))
+    for act in (
+        lambda: update.load_state_dict(update.state_dict()),
+        model.state_dict,
+        model.double,
+        lambda: next(model.parameters()).__reduce__(),
+        lambda: conv_dbias(ConvArguments(rank=2), dy),
+    ):
+        before = len(made)
+        act()
+        assert len(made) > before
 
 
 def test_gradients_go_along(device):

@@ -29,6 +29,7 @@ from convforge.arrays.numpy_ import (
 from convforge.arrays.places import (
     HOST,
     common_device,
+    copied,
     current,
     device_named,
     is_place,
@@ -48,6 +49,7 @@ __all__ = [
     "as_numpy",
     "assign",
     "common_device",
+    "copied",
     "current",
     "dense",
     "device_named",

@@ -35,6 +35,12 @@ def current(array: Any) -> AbstractContextManager[Any]:
     return _STAY if device is None else device.current()
 
 
+def copied(array: Array) -> Array:
+    """A copy where an array lies, in its memory order."""
+    with current(array):
+        return namespace(array).array(array)  # type: ignore[no-any-return]
+
+
 def where(array: Any) -> str:
     """The name of an array's place: ``cpu``, or that of a device, such as ``cuda:0``."""
     device = device_of(array)

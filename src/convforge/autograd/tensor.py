@@ -14,6 +14,7 @@ from convforge.arrays import (
     Array,
     as_array,
     common_device,
+    copied,
     current,
     device_of,
     move,
@@ -391,8 +392,7 @@ class Tensor(Value):
                 f"a Tensor made by {self._maker} cannot be copied or pickled with its history: "
                 "use detach()"
             )
-        copy = namespace(self._data).array(self._data)
-        return type(self), (copy, self.requires_grad), self._extra_state()
+        return type(self), (copied(self._data), self.requires_grad), self._extra_state()
 
     def _extra_state(self) -> dict[str, Any] | None:
         return None if self.grad is None else {"grad": self.grad}

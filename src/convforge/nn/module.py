@@ -13,12 +13,13 @@ from convforge.arrays import (
     HOST,
     Array,
     as_array,
+    copied,
+    current,
     device_named,
     device_of,
     home_of,
     is_place,
     move,
-    namespace,
 )
 from convforge.autograd import Tensor, is_grad_enabled, no_grad
 from convforge.nn.packed import PackedWeights
@@ -218,7 +219,7 @@ class Module:
     def state_dict(self) -> dict[str, Array]:
         """Parameters and buffers by name, copied where they lie: training does not change it."""
         state = ((name, value._data) for name, value in self._named_state())
-        return {name: namespace(array).array(array) for name, array in state}
+        return {name: copied(array) for name, array in state}
 
     def _named_state(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         for table in (self._parameters, self._buffers):
@@ -305,7 +306,8 @@ class Module:
         if dtype is not None:
             for _, value in self._named_state():
                 if value.dtype.kind not in "iub":
-                    value.data = value._data.astype(dtype)
+                    with current(value._data):
+                        value.data = value._data.astype(dtype)
                     value.grad = None
         return self
 

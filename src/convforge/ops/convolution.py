@@ -20,6 +20,7 @@ from convforge.arrays import (
     as_array,
     assign,
     common_device,
+    current,
     dense,
     dtype_of,
     home_of,
@@ -149,11 +150,13 @@ def conv_dbias(args: ConvArguments, grad_output: Any) -> Any:
     dy = as_array(grad_output, "grad_output")
     last = arguments.channels_last(args.layout, args.rank)
     batched, *_ = split_image("grad_output", dy.shape, args.rank, channels_last=last)
-    total = namespace(dy).moveaxis(dy if batched else dy[None], -1 if last else 1, 0)
     wide = numpy_dtype(dtype_of(dy.dtype, "grad_output").accumulator)
-    while total.ndim > 1:
-        total = total.sum(axis=-1, dtype=wide)
-    return home_of(grad_output)(total.astype(dy.dtype, copy=False))
+    with current(dy):
+        total = namespace(dy).moveaxis(dy if batched else dy[None], -1 if last else 1, 0)
+        while total.ndim > 1:
+            total = total.sum(axis=-1, dtype=wide)
+        total = total.astype(dy.dtype, copy=False)
+    return home_of(grad_output)(total)
 
 
 def conv_call(
