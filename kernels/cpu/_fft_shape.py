@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import product
 from math import log2, prod
 
+from convforge.kernels._met import met
 from convforge.kernels.cpu._fft_window import Window
 from convforge.problem import Axis, ConvProblem, Direction
 
@@ -78,15 +79,16 @@ def _dense(axis: Axis) -> int:
 def image_window(direction: Direction, axis: Axis, cut: Tiling, stride: int) -> Window:
     """What is transformed tile by tile: x, or dy in dgrad."""
     if direction is Direction.DGRAD:
-        first, size, spacing = axis.pad_lo - axis.extent + 1, axis.out, axis.stride
+        first, read, spacing = axis.pad_lo - axis.extent + 1, met(axis).outputs, axis.stride
     else:
-        first, size, spacing = -axis.pad_lo, axis.size, 1
+        first, read, spacing = -axis.pad_lo, met(axis).pixels, 1
     return Window(
         tiles=cut.tiles,
         step=cut.places,
-        first=first,
+        first=first - read.start * spacing,
         window=cut.length,
-        size=size,
+        skipped=read.start,
+        size=len(read),
         spacing=spacing,
         stride=stride,
     )
@@ -94,11 +96,14 @@ def image_window(direction: Direction, axis: Axis, cut: Tiling, stride: int) -> 
 
 def gradient_window(axis: Axis, cut: Tiling, stride: int) -> Window:
     """The pieces of dy in wgrad, zeros behind each."""
+    read = met(axis).outputs
     return Window(
         tiles=cut.tiles,
         step=cut.places,
+        first=-read.start * axis.stride,
         window=cut.places,
-        size=axis.out,
+        skipped=read.start,
+        size=len(read),
         spacing=axis.stride,
         stride=stride,
     )
@@ -106,11 +111,15 @@ def gradient_window(axis: Axis, cut: Tiling, stride: int) -> Window:
 
 def filter_window(direction: Direction, axis: Axis, cut: Tiling, stride: int) -> Window:
     """The filter, dilated with zeros; in dgrad its last tap first."""
+    read = met(axis).taps
+    flip = direction is Direction.DGRAD
     return Window(
+        first=-(axis.filter - read.stop if flip else read.start) * axis.dilation,
         window=cut.length,
-        size=axis.filter,
+        skipped=read.start,
+        size=len(read),
         spacing=axis.dilation,
-        flip=direction is Direction.DGRAD,
+        flip=flip,
         stride=stride,
     )
 

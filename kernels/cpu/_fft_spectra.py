@@ -50,8 +50,13 @@ _FORWARD = Layout("ForwardPointers", "source spectra scratch")
 _forward = _FORWARD.view
 _BACKWARD = Layout("BackwardPointers", "spectra output bias residual scratch")
 _backward = _BACKWARD.view
-KEPT = Layout("Kept", "count_d count_h count_w keep_d keep_h keep_w step_d step_h step_w")
-"""Outputs of an axis, of these how many a tile has, and how many places apart."""
+KEPT = Layout(
+    "Kept",
+    "count_d count_h count_w keep_d keep_h keep_w step_d step_h step_w "
+    "some_d some_h some_w zero_d zero_h zero_w",
+)
+"""Outputs of an axis, of these how many a tile has, and how many places apart. Outputs in front of
+``some`` and from ``zero`` on are sums of nothing, written as 0."""
 kept_view = KEPT.view
 _KEPT_BYTES = KEPT.nbytes
 
@@ -201,6 +206,16 @@ def finish_tile(
                 if k.step_w > 1:
                     vector = load(kind, slab + q * k.step_w * vector_bytes(kind))
                     store(slab + q * vector_bytes(kind), vector)
+            some, zero = k.some_w - first_w, k.zero_w - first_w
+            if (
+                first_d + i < k.some_d or first_d + i >= k.zero_d
+                or first_h + j < k.some_h or first_h + j >= k.zero_h
+            ):  # fmt: skip
+                some = zero
+            for q in range(min(some, keep_w)):
+                store(slab + q * vector_bytes(kind), zeros(kind))
+            for q in range(zero, keep_w):
+                store(slab + q * vector_bytes(kind), zeros(kind))
             done, lanes_left = 0, width
             while done < keep_w:
                 count = (short_w if done < short_w else keep_w) - done

@@ -3,7 +3,8 @@
 A tile covers ``size`` places of the problem's dense grid, in which neighbouring outputs of stride 1
 are neighbours. Elements of an operand are ``spacing`` places apart on it: the dilation for filters,
 the stride for dy, 1 for x. Tile number ``i`` of an axis begins at place ``i * step + first``;
-``window`` places of it are filled, the others are zero.
+``window`` places of it are filled, the others are zero. Elements that no result depends on are not
+read: those in front of the first that is are ``skipped``, and counting begins behind them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from convforge.runtime.args import Layout
 from convforge.runtime.jit import device
 from convforge.runtime.rawmem import clear_bytes
 
-_WINDOW = Layout("Window", "tiles step first window size spacing flip stride")
+_WINDOW = Layout("Window", "tiles step first window skipped size spacing flip stride")
 window_view = _WINDOW.view
 WINDOW_BYTES = _WINDOW.nbytes
 
@@ -39,7 +40,8 @@ class Window:
 
     Attributes:
         tiles: Tiles along the axis. step: Places from one to the next. first: Place of the first.
-        window: Places of a tile that are filled. size: Elements of the operand.
+        window: Places of a tile that are filled. skipped: Elements in front of those that are
+            read. size: How many are read.
         spacing: Places from an element to the next. flip: Last element first.
         stride: Bytes from an element to the next.
     """
@@ -48,6 +50,7 @@ class Window:
     step: int = 0
     first: int = 0
     window: int = 1
+    skipped: int = 0
     size: int = 1
     spacing: int = 1
     flip: bool = False
@@ -64,7 +67,7 @@ def span(w, number):
     begin = number * w.step + w.first
     low = max(0, (begin + w.spacing - 1) // w.spacing)
     high = min(w.size, (begin + w.window + w.spacing - 1) // w.spacing)
-    return low, max(0, high - low), low * w.spacing - begin
+    return w.skipped + low, max(0, high - low), low * w.spacing - begin
 
 
 @device
@@ -137,7 +140,7 @@ def _load_lines(kind, w, first, width, target, source, staging):
     """Row of as many neighbouring tiles as there are lanes; ``source`` is element 0."""
     size = itemsize(kind)
     begin, end = first * w.step + w.first, (first + width - 1) * w.step + w.first + w.window
-    lines, line_bytes = source + begin * w.stride, w.step * w.stride
+    lines, line_bytes = source + (w.skipped + begin) * w.stride, w.step * w.stride
     if begin < 0 or end > w.size or w.stride != size:
         lines, line_bytes = staging, w.window * size
         for lane in range(width):

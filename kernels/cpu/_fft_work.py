@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from convforge.contract import Buffer, Cost, KernelRef, Step
+from convforge.kernels._met import met
 from convforge.kernels.cpu._fft_shape import Shape, Tiling, tiling, transform_flops, whole
 from convforge.kernels.cpu._fft_spectra import KEPT, SPECTRA, transform_operand
 from convforge.kernels.cpu._fft_tile import (
@@ -107,6 +108,9 @@ class Work:
             }[self.problem.direction]
             fields |= {f"count_{name}": cut.count, f"keep_{name}": cut.kept}
             fields[f"step_{name}"] = spacing
+            wgrad = self.problem.direction is Direction.WGRAD
+            some = met(axis).taps if wgrad else range(cut.count)
+            fields |= {f"some_{name}": some.start, f"zero_{name}": some.stop}
         return KEPT.pack(**fields)
 
     def padded(self, channels: int, multiple: int) -> int:
@@ -117,7 +121,11 @@ class Work:
         """What the spectra of filters depend on."""
         problem = self.problem
         tile = "x".join(map(str, self.shape))
-        spans = "x".join(f"{axis.filter}d{axis.dilation}" for axis in self.axes)
+        taps = [met(axis).taps for axis in self.axes]
+        spans = "x".join(
+            f"{axis.filter}d{axis.dilation}t{read.start}-{read.stop}"
+            for axis, read in zip(self.axes, taps, strict=True)
+        )
         letter = "c" if problem.direction is Direction.DGRAD else "k"
         return (
             f"fft{tile}{letter}b{self.tile.width}:{problem.w.dtype}:"

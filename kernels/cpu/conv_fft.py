@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
 
 from convforge.contract import Machine, Program, Rejected, Tolerance, Traits, WeightFormat
+from convforge.kernels._met import refuse_unmet
 from convforge.kernels.cpu._fft_channelwise import (
     channelwise_format,
     channelwise_program,
@@ -44,7 +44,6 @@ from convforge.problem import ConvProblem, Direction, Problem
 
 MOST_LAUNCHES = 64
 """Chunks of tiles that a call may be cut into."""
-_FEWEST_SUMMED = 16
 _L3_SHARE = 0.5
 """Of the shared cache, what spectra and products of a chunk should take."""
 
@@ -81,15 +80,10 @@ class ConvFft:
             return NOT_A_CONVOLUTION
         refusal = refuse_common(problem) or refuse_pad_modes(problem)
         if refusal is None and problem.taps == 1:
-            # Its error would be that of pixels which a stride passes over or a border replaces.
             refusal = Rejected("a filter of one place: nothing for a transform to save")
-        summed = problem.N * prod(problem.out)
-        if refusal is None and problem.direction is Direction.WGRAD and summed < _FEWEST_SUMMED:
-            # Its error is that of all pixels, of which so few may meet nothing but zeros.
-            refusal = Rejected(f"wgrad sums {summed} pixels: nothing for a transform to save")
         if refusal is None and too_long(problem):
             refusal = Rejected(f"a filter that spans more than {LONGEST} places")
-        return refusal
+        return refusal or refuse_unmet(problem)
 
     def configs(
         self, problem: Problem, machine: Machine, workspace_limit: int

@@ -34,13 +34,15 @@ from convforge.runtime.cuda.jit import Constants, kernel
 SPECTRA = Constants(
     "Spectra",
     "log_h log_w log_t channels first pairs_an_image tiles tiles_w flip "
-    "first_h step_h window_h size_h spacing_h first_w step_w window_w size_w spacing_w "
+    "first_h step_h window_h size_h spacing_h some_h zero_h "
+    "first_w step_w window_w size_w spacing_w some_w zero_w "
     "source_n source_c source_h source_w",
 )
 RESULTS = Constants(
     "Results",
     "log_h log_w log_t channels first pairs_an_image tiles tiles_w post accumulate "
-    "kept_h apart_h count_h kept_w apart_w count_w target_n target_c target_h target_w",
+    "kept_h apart_h count_h some_h zero_h kept_w apart_w count_w some_w zero_w "
+    "target_n target_c target_h target_w",
 )
 
 
@@ -60,7 +62,7 @@ def conv_fft_spectra(config):
     most, turns = config.places, config.places // LONGEST_SHARE // 2
 
     @inlined
-    def found(i, tile, first, step, window, size, spacing, flip):
+    def found(i, tile, first, step, window, size, spacing, some, zero, flip):
         position = index(first + tile * step + i)
         rest = index(0)
         if i >= window or position < 0:
@@ -68,10 +70,10 @@ def conv_fft_spectra(config):
         at = position
         if spacing > 1 and rest == 0:
             at, rest = divide(position, spacing)
-        if rest != 0 or at >= size:
-            at = index(-1)
-        elif flip != 0:
+        if flip != 0:
             at = index(size - 1 - at)
+        if rest != 0 or at < some or at >= zero:
+            at = index(-1)
         return at
 
     def conv_fft_spectra(g, source, spectra):
@@ -88,15 +90,25 @@ def conv_fft_spectra(config):
         for e in range(index(cuda.threadIdx.x), places, index(THREADS)):
             i, j = index(e >> g.log_w), index(e & ((1 << g.log_w) - 1))
             value, value_2 = acc(0), acc(0)
-            h = found(i, row, g.first_h, g.step_h, g.window_h, g.size_h, g.spacing_h, g.flip)
-            w = found(j, column, g.first_w, g.step_w, g.window_w, g.size_w, g.spacing_w, g.flip)
+            h = found(
+                i, row, g.first_h, g.step_h, g.window_h, g.size_h, g.spacing_h,
+                g.some_h, g.zero_h, g.flip,
+            )  # fmt: skip
+            w = found(
+                j, column, g.first_w, g.step_w, g.window_w, g.size_w, g.spacing_w,
+                g.some_w, g.zero_w, g.flip,
+            )  # fmt: skip
             if h >= 0 and w >= 0:
                 value = load(source, index(plane + h * g.source_h + w * g.source_w))
             if tile + 1 < g.tiles:
-                h = found(i, row_2, g.first_h, g.step_h, g.window_h, g.size_h, g.spacing_h, g.flip)
+                h = found(
+                    i, row_2, g.first_h, g.step_h, g.window_h, g.size_h, g.spacing_h,
+                    g.some_h, g.zero_h, g.flip,
+                )  # fmt: skip
                 w = found(
-                    j, column_2, g.first_w, g.step_w, g.window_w, g.size_w, g.spacing_w, g.flip
-                )
+                    j, column_2, g.first_w, g.step_w, g.window_w, g.size_w, g.spacing_w,
+                    g.some_w, g.zero_w, g.flip,
+                )  # fmt: skip
                 if h >= 0 and w >= 0:
                     value_2 = load(source, index(plane + h * g.source_h + w * g.source_w))
             re[e], im[e] = value, value_2
@@ -144,6 +156,8 @@ def conv_fft_results(config):
                 if part != 0:
                     value = im[place]
                 value = value / acc(places)
+                if h < g.some_h or h >= g.zero_h or w < g.some_w or w >= g.zero_w:
+                    value = acc(0)
                 at = index(plane + h * g.target_h + w * g.target_w)
                 finish(value, g.post, g.accumulate, target, at, bias, c, residual)
 
@@ -187,7 +201,7 @@ def spectra_step(
         **{
             f"{field}_{axis}": getattr(window, field)
             for axis, window in zip("hw", windows, strict=True)
-            for field in ("first", "step", "window", "size", "spacing")
+            for field in ("first", "step", "window", "size", "spacing", "some", "zero")
         },
         **named("source_n source_c source_h source_w", source),
     )
@@ -230,7 +244,7 @@ def results_step(
         **{
             f"{field}_{axis}": getattr(each, field)
             for axis, each in zip("hw", cuts, strict=True)
-            for field in ("kept", "apart", "count")
+            for field in ("kept", "apart", "count", "some", "zero")
         },
         **named("target_n target_c target_h target_w", target),
     )

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import product
 from math import log2, prod
 
+from convforge.kernels._met import met
 from convforge.kernels.cuda_numba._fft_block import LONGEST_SHARE, PLACES
 from convforge.problem import Axis, ConvProblem, Direction
 
@@ -31,6 +32,8 @@ class Window:
         first, step: Dense position of the first tile, and from one tile to the next.
         window: Places of a tile that are read; the others are zero.
         size, spacing: Elements of the axis, and how far apart they lie on the dense grid.
+        some, zero: The first element that is read, and behind the last one: the others are taken
+            as zeros, as no result depends on them.
     """
 
     first: int
@@ -38,6 +41,8 @@ class Window:
     window: int
     size: int
     spacing: int
+    some: int
+    zero: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Cut:
 
     Attributes:
         tiles: How many. kept: Results of a tile. apart: Places between them. count: Of the axis.
+        some, zero: The first result that is more than a sum of nothing, and behind the last one.
     """
 
     length: int
@@ -53,6 +59,8 @@ class Cut:
     kept: int
     apart: int
     count: int
+    some: int
+    zero: int
 
 
 def cut(direction: Direction, axis: Axis, length: int) -> Cut:
@@ -60,10 +68,11 @@ def cut(direction: Direction, axis: Axis, length: int) -> Cut:
     spare = length - axis.extent
     if direction is Direction.WGRAD:
         # Cut is dy; what a tile yields is a share of every sum.
-        return Cut(length, -(-_dense(axis) // (spare + 1)), axis.filter, axis.dilation, axis.filter)
+        tiles, some = -(-_dense(axis) // (spare + 1)), met(axis).taps
+        return Cut(length, tiles, axis.filter, axis.dilation, axis.filter, some.start, some.stop)
     stride, count = (axis.stride, axis.out) if direction is Direction.FPROP else (1, axis.size)
     kept = min(spare // stride + 1, count)
-    return Cut(length, -(-count // kept), kept, stride, count)
+    return Cut(length, -(-count // kept), kept, stride, count, 0, count)
 
 
 def source_window(direction: Direction, axis: Axis, length: int) -> Window:
@@ -71,22 +80,26 @@ def source_window(direction: Direction, axis: Axis, length: int) -> Window:
     spare = length - axis.extent
     if direction is Direction.DGRAD:
         kept = min(spare + 1, axis.size)
-        return Window(axis.pad_lo - axis.extent + 1, kept, length, axis.out, axis.stride)
+        first, some = axis.pad_lo - axis.extent + 1, met(axis).outputs
+        return Window(first, kept, length, axis.out, axis.stride, some.start, some.stop)
     step = spare + 1
     if direction is Direction.FPROP:
         step = cut(direction, axis, length).kept * axis.stride
-    return Window(-axis.pad_lo, step, length, axis.size, 1)
+    some = met(axis).pixels
+    return Window(-axis.pad_lo, step, length, axis.size, 1, some.start, some.stop)
 
 
 def gradient_window(axis: Axis, length: int) -> Window:
     """The pieces of dy in wgrad, zeros behind each."""
     places = length - axis.extent + 1
-    return Window(0, places, places, axis.out, axis.stride)
+    some = met(axis).outputs
+    return Window(0, places, places, axis.out, axis.stride, some.start, some.stop)
 
 
 def filter_window(axis: Axis, length: int) -> Window:
     """The filter, dilated with zeros."""
-    return Window(0, 0, length, axis.filter, axis.dilation)
+    some = met(axis).taps
+    return Window(0, 0, length, axis.filter, axis.dilation, some.start, some.stop)
 
 
 def _dense(axis: Axis) -> int:

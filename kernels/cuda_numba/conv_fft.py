@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from math import prod
 
 from convforge.contract import Machine, Program, Rejected, Tolerance, Traits, WeightFormat
+from convforge.kernels._met import met, refuse_unmet
 from convforge.kernels.cuda_numba._element import FLOATS
 from convforge.kernels.cuda_numba._fft_block import LONGEST_SHARE, PLACES
 from convforge.kernels.cuda_numba._fft_program import (
@@ -37,7 +38,6 @@ from convforge.runtime.cuda.jit import fits_int32
 CHUNK_BYTES = 256 << 20
 """Of spectra and products: enough pairs of tiles to fill a large GPU many times."""
 MOST_CHUNKS = 64
-_FEWEST_SUMMED = 16
 
 
 class ConvFft:
@@ -63,16 +63,13 @@ class ConvFft:
             return Rejected("nothing to multiply: an extent is zero")
         if problem.taps == 1:
             return Rejected("a filter of one place: nothing for a transform to save")
-        summed = problem.N * prod(problem.out)
-        if problem.direction is Direction.WGRAD and summed < _FEWEST_SUMMED:
-            return Rejected(f"wgrad sums {summed} pixels: nothing for a transform to save")
         if best_shape(problem, axes_of(problem)) is None:
             most = PLACES[problem.acc.value][-1]
             return Rejected(
                 f"a filter that spans more than tiles of {most} places, at most "
                 f"{most // LONGEST_SHARE} of them along an axis, hold"
             )
-        return None
+        return refuse_unmet(problem)
 
     def configs(
         self, problem: Problem, machine: Machine, workspace_limit: int
@@ -122,10 +119,12 @@ class ConvFft:
             flip=dgrad,
         )
         spans = "x".join(f"{axis.filter}d{axis.dilation}" for axis in axes)
+        taps = [met(axis).taps for axis in axes]
+        some = "x".join(f"{read.start}-{read.stop}" for read in taps)
         tile = "x".join(map(str, config.shape))
         return WeightFormat(
             id=f"fft{tile}:cuda:{'c' if dgrad else 'k'}:{config.acc}:"
-            f"{problem.K}x{problem.group_C}x{spans}:g{problem.groups}",
+            f"{problem.K}x{problem.group_C}x{spans}:t{some}:g{problem.groups}",
             nbytes=2 * prod(config.shape) * problem.K * problem.group_C * problem.acc.itemsize,
             pack=Program(steps=(step,)),
         )

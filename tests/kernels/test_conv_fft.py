@@ -15,6 +15,7 @@ from convforge.registry import find
 from convforge.runtime import machine, memory
 from convforge.testing import oracle
 from convforge.testing.data import operands
+from convforge.testing.unseen import UNSEEN, fill_unseen
 
 ALGORITHM = find("conv_fft")[0]
 MACHINE = machine.cpu()
@@ -153,3 +154,49 @@ def test_an_error_stays_in_proportion_to_the_plane():
     y = planned(*data.arrays)
     assert oracle.worst(problem, y, data, planewise=True).units <= planned.tolerance.growth
     assert problem.x.dtype is DType.F32
+
+
+@pytest.mark.parametrize("text", UNSEEN)
+def test_what_no_result_depends_on_changes_no_bit(text):
+    problem = parse(text)
+    data = operands(problem)
+    for config in list(ALGORITHM.configs(problem, MACHINE, 1 << 30))[:3]:
+        planned = Plan(problem, policy(), ALGORITHM, config)
+        results = []
+        for value in (np.nan, 1e30, 0.0):
+            assert fill_unseen(problem, data, value)
+            out = None if data.before is None else data.before.copy()
+            results.append(planned(*data.arrays, out=out))
+        assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+        oracle.assert_within(problem, results[-1], data, planned.tolerance)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_gradients_by_taps_that_meet_nothing_are_zero(accumulate):
+    problem = parse("wgrad:f32:n2c3h5w9_k4r17s9_p8x4" + "+accumulate" * accumulate)
+    data = operands(problem)
+    before = 0 if data.before is None else data.before.copy()
+    config = next(iter(ALGORITHM.configs(problem, MACHINE, 1 << 30)))
+    dw = check(Plan(problem, policy(), ALGORITHM, config)) - before
+    assert not dw[:, :, :4].any()
+    assert not dw[:, :, 13:].any()
+    assert dw[:, :, 4:13].all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fprop:f32:nwc-kcs-ncw:n5c2w4_k66s3_p2_d3_g2", "one tap"),
+        ("wgrad:f32:nhwc:n1c8h1w17_k3r5s1_st5x1_p7:0x0", "one tap"),
+        ("wgrad:f32:n1c2h2w20_k2r9s5_p8x2", None),
+        ("wgrad:f32:n1c2h1w12_k2r9s5_p4x2", "wgrad sums 12 pixels"),
+        ("fprop:f32:n1c2h40w40_k2r1s9_st2x1", "pixels that no result depends on"),
+        ("wgrad:f32:n2c2h40w40_k2r5s9_st2x1_d2x1", "pixels that no result depends on"),
+        ("fprop:f32:n1c2w1_k2s9_st10_p40:60_d6", "taps that no result depends on"),
+        ("dgrad:f32:n1c2h40w40_k2r1s9_st2x1", None),
+        ("dgrad:f32:n1c2w1_k2s3_p9_d3", "outputs that no result depends on"),
+    ],
+)
+def test_too_little_that_meets_and_gaps_are_refused(text, words):
+    refusal = ALGORITHM.supports(parse(text), MACHINE)
+    assert (refusal is None) if words is None else words in str(refusal)

@@ -22,6 +22,7 @@ from convforge.runtime.dtypes import numpy_dtype
 from convforge.testing import cases, oracle
 from convforge.testing.data import operands, result
 from convforge.testing.poison import guarded, lent
+from convforge.testing.unseen import UNSEEN, fill_unseen
 
 try:
     from convforge.testing.device import emulated_device, missing
@@ -193,7 +194,7 @@ LONG_FILTERS = [
     for geometry in (
         "f32:n2c2h37w70_k3r12s15_p6x7",
         "f32:nhwc:n1c3w900_k3s300_st2_p150_g3",
-        "f32:n1c2h40w41_k2r9s11_st2x1_p8x15_d2x3",
+        "f32:n1c2h40w41_k2r9s11_st2x1_p8x15_d3x3",
         "f64:n1c1h33w60_k1r17s19_p8x9",
     )
 ]
@@ -215,6 +216,18 @@ def test_large_tiles_and_prepared_filters(device, problem):
     one = plan(alone, policy_for("cuda_numba.conv_fft"), device)
     got = one(device.asarray(data.arrays[0][:1]), w).get()
     assert got.tobytes() == y[:1].tobytes()
+
+
+@pytest.mark.parametrize("problem", list(map(parse, UNSEEN)), ids=str)
+def test_what_no_result_of_a_transform_depends_on_changes_no_bit(device, problem):
+    planned = plan(problem, policy_for("cuda_numba.conv_fft"), device)
+    data = operands(problem)
+    results = []
+    for value in (np.nan, 1e30, 0.0):
+        assert fill_unseen(problem, data, value)
+        results.append(run(planned, data))
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+    check(planned, data, results[-1])
 
 
 LONG_SUMS = [
