@@ -230,6 +230,14 @@ def test_what_no_result_of_a_transform_depends_on_changes_no_bit(device, problem
     check(planned, data, results[-1])
 
 
+def test_gradients_by_taps_that_meet_nothing_are_zero(device):
+    problem = parse("wgrad:f32:n2c3h5w9_k4r17s9_p8x4")
+    dw = run(plan(problem, policy_for("cuda_numba.conv_fft"), device), operands(problem))
+    assert not dw[:, :, :4].any()
+    assert not dw[:, :, 13:].any()
+    assert dw[:, :, 4:13].all()
+
+
 LONG_SUMS = [
     cases.spell(direction, dtype, "last", geometry)
     for direction in Direction
