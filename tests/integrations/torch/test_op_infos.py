@@ -14,7 +14,8 @@ from torch.testing._internal.common_methods_invocations import op_db  # noqa: E4
 import convforge.torch as ct  # noqa: E402
 
 # PyTorch's test modules forbid its settings to everybody in the process; other tests have some.
-torch.backends.__allow_nonbracketed_mutation_flag = True
+FLAGS = torch.backends.disable_global_flags.__globals__
+FLAGS["__allow_nonbracketed_mutation_flag"] = True
 
 pytestmark = pytest.mark.peer
 
