@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
-NEEDS = {"pytorch.md": "torch"}
+FRAMEWORKS = {"pytorch.md": "torch"}
 """Pages about a framework that may not be installed."""
 # Keras has one backend in a process, chosen before it is imported.
 KERAS = [page for page in PAGES if "KERAS_BACKEND" in page.read_text(encoding="utf-8")]
@@ -28,8 +28,8 @@ KERAS = [page for page in PAGES if "KERAS_BACKEND" in page.read_text(encoding="u
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_examples_run(page):
-    if page.name in NEEDS:
-        pytest.importorskip(NEEDS[page.name])
+    if page.name in FRAMEWORKS:
+        peers.require(FRAMEWORKS[page.name])
     text = page.read_text(encoding="utf-8")
     namespace: dict[str, object] = {"__name__": "__page__"}
     for block in BLOCK.finditer(text):
